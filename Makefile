@@ -1,0 +1,55 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+#
+# `make demo` and `make test` need Python 3.10-3.12 and a C++ compiler, nothing
+# else: what they run in is set up in VENV the first time.
+
+# The first Python that is there, runs and has a version that fits.
+PYTHON ?= $(or $(shell for python in python3 python3.12 python3.11 python3.10 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	>/dev/null 2>&1 && echo $$python && break; done),python3)
+VENV ?= .venv
+
+# ENV_PYTHON names the Python of an environment of your own that has torch, mmcv
+# with ops, mmdet and this package: it is used as it is, nothing is installed.
+ifdef ENV_PYTHON
+RUN := $(ENV_PYTHON)
+READY :=
+else
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.complete
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## Show this help
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| awk -F@ '{ printf "%-15s %s\n", $$1, $$2 }'
+	@echo
+	@echo '  VENV=path        where the environment is or shall be (.venv)'
+	@echo '  PYTHON=path      the Python to make it with'
+	@echo '  ENV_PYTHON=path  run in a complete environment of your own instead'
+	@echo '  MAX_JOBS=n       how many compilers run at once (as many as fit)'
+
+setup: $(READY)  ## Set up the environment only
+
+demo: $(READY)  ## Train, test and draw the small model on the toy data set
+	$(RUN) demo/run_demo.py
+
+test: $(READY)  ## Run the tests
+	$(RUN) -m pytest tests
+
+lint: $(READY)  ## Check format, style and docstrings
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+
+format: $(READY)  ## Put the code into format and mend what can be mended
+	$(RUN) -m ruff check --fix-only .
+	$(RUN) -m ruff format .
+
+clean:  ## Remove caches and builds, but not the environment or data
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name '.?*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.complete: $(wildcard requirements/*.txt) tools/setup_env.py
+	@$(PYTHON) tools/setup_env.py --venv $(VENV)

@@ -1,0 +1,47 @@
+# toy_city, procedural street scenes of 512x256 pixels in the layout of Cityscapes.
+# Make it once with `python tools/prepare_dataset.py toy-city`.
+_base_ = './cityscapes_panoptic.py'
+
+data_root = 'data/toy_city/'
+prepare_hint = 'python tools/prepare_dataset.py toy-city'
+
+train_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='LoadPanopticSegments', backend_args=None),
+    dict(
+        type='RandomResize',
+        scale=(512, 256),
+        ratio_range=(0.75, 1.5),
+        keep_ratio=True,
+    ),
+    dict(
+        type='RandomCrop',
+        crop_size=(384, 256),
+        recompute_bbox=True,
+        allow_negative_crop=True,
+    ),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs', meta_keys={{_base_.meta_keys}}),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='Resize', scale=(512, 256), keep_ratio=True),
+    dict(type='PackDetInputs', meta_keys={{_base_.meta_keys}}),
+]
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        data_root=data_root, pipeline=train_pipeline, prepare_hint=prepare_hint
+    ),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        data_root=data_root, pipeline=test_pipeline, prepare_hint=prepare_hint
+    ),
+)
+test_dataloader = val_dataloader

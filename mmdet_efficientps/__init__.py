@@ -1,0 +1,24 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""EfficientPS panoptic segmentation as a plugin of MMDetection 3.x.
+
+Importing the package registers its modules with the registries of mmdet; a
+config does that by ``custom_imports = dict(imports=['mmdet_efficientps'])``.
+"""
+
+from .utils.environment import check_environment
+from .version import __version__
+
+# Before anything of mmdet is imported: what is wrong with the environment is
+# said here rather than by the import that happens to trip over it first.
+check_environment()
+
+from . import datasets, engine, evaluation, models, visualization  # noqa: E402
+
+__all__ = [
+    '__version__',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+    'visualization',
+]

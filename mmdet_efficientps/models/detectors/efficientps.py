@@ -1,0 +1,150 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The EfficientPS detector: one pass, three kinds of prediction."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.detectors.panoptic_two_stage_segmentor import (
+    TwoStagePanopticSegmentor,
+)
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, SampleList
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+from ..seg_heads import panoptic_fusion
+
+
+@MODELS.register_module()
+class EfficientPS(TwoStagePanopticSegmentor):
+    """EfficientPS (Mohan & Valada, IJCV 2021).
+
+    A shared backbone and neck, a semantic head, a Mask R-CNN style instance head,
+    and a fusion of the two without parameters. Arguments are those of
+    :class:`mmdet.models.TwoStagePanopticSegmentor`. ``test_cfg.panoptic`` is for
+    the fusion head, and has three switches of this class, all True by default:
+
+    - ``with_panoptic``: make ``pred_panoptic_seg``.
+    - ``with_instances``: make ``pred_instances`` with image-sized masks.
+    - ``with_semantic``: make ``pred_sem_seg``.
+    """
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """Compute all losses.
+
+        Differs from the base class only in not copying the ground truth: it makes
+        a deep copy of all masks and maps in every iteration to set the labels the
+        RPN sees to zero.
+
+        Args:
+            batch_inputs (Tensor): Images of shape (N, C, H, W), normalised.
+            batch_data_samples (list[DetDataSample]): With ``gt_instances``,
+                ``ignored_instances`` and ``gt_sem_seg``.
+
+        Returns:
+            dict[str, Tensor]: ``loss_rpn_cls``, ``loss_rpn_bbox``, ``loss_cls``,
+            ``loss_bbox``, ``loss_mask``, ``loss_seg`` and the accuracy ``acc``.
+        """
+        x = self.extract_feat(batch_inputs)
+        losses, proposals = self.rpn_head.loss_and_predict(
+            x,
+            [_class_agnostic(sample) for sample in batch_data_samples],
+            proposal_cfg=self.train_cfg.get('rpn_proposal', self.test_cfg.rpn),
+        )
+        losses.update(self.roi_head.loss(x, proposals, batch_data_samples))
+        losses.update(self.semantic_head.loss(x, batch_data_samples))
+        return losses
+
+    def predict(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: SampleList,
+        rescale: bool = True,
+    ) -> SampleList:
+        """Predict panoptic, instance and semantic segmentation in one pass.
+
+        Args:
+            batch_inputs (Tensor): Images of shape (N, C, H, W), normalised and
+                padded at the right and bottom.
+            batch_data_samples (list[DetDataSample]): With the meta of each image.
+            rescale (bool): Whether predictions are at the size of the original
+                image, or at that of the network input without padding. Defaults
+                to True.
+
+        Returns:
+            list[DetDataSample]: The same objects, with, as far as switched on in
+            ``test_cfg.panoptic`` (H, W is the output size):
+
+            - ``pred_panoptic_seg.sem_seg`` (1, H, W), int: class +
+              instance * INSTANCE_OFFSET, void is the number of classes.
+            - ``pred_instances``: ``bboxes`` (M, 4) as x1, y1, x2, y2, ``scores``
+              and ``labels`` (M,), ``masks`` (M, H, W) bool.
+            - ``pred_sem_seg.sem_seg`` (1, H, W), int: class.
+        """
+        metas = [sample.metainfo for sample in batch_data_samples]
+        cfg = self.test_cfg.panoptic
+        x = self.extract_feat(batch_inputs)
+        proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
+        detections = self.roi_head.predict(
+            x, proposals, batch_data_samples, rescale=rescale
+        )
+        seg_logits = self.semantic_head(x)['seg_preds']
+
+        if cfg.get('with_panoptic', True):
+            panoptic = self.panoptic_fusion_head.predict(
+                detections, list(seg_logits), metas, rescale=rescale
+            )
+            self.add_pred_to_datasample(batch_data_samples, panoptic)
+        for sample, meta, results, logits in zip(
+            batch_data_samples, metas, detections, seg_logits, strict=True
+        ):
+            out_shape = tuple(meta['ori_shape' if rescale else 'img_shape'][:2])
+            if cfg.get('with_instances', True):
+                sample.pred_instances = InstanceData(
+                    bboxes=results.bboxes,
+                    scores=results.scores,
+                    labels=results.labels,
+                    masks=self.roi_head.paste_masks(
+                        results.bboxes, results.mask_logits, out_shape
+                    ),
+                )
+            if cfg.get('with_semantic', True):
+                classes = _semantic_map(logits, meta, out_shape)
+                sample.pred_sem_seg = PixelData(sem_seg=classes[None])
+        return batch_data_samples
+
+
+def _class_agnostic(sample: DetDataSample) -> DetDataSample:
+    """What the RPN needs of a sample: its boxes, all of class 0; nothing copied."""
+    view = DetDataSample(metainfo=sample.metainfo)
+    view.gt_instances = InstanceData(
+        bboxes=sample.gt_instances.bboxes,
+        labels=torch.zeros_like(sample.gt_instances.labels),
+    )
+    if 'ignored_instances' in sample:
+        view.ignored_instances = sample.ignored_instances
+    return view
+
+
+def _semantic_map(logits: Tensor, meta: dict, out_shape: tuple[int, int]) -> Tensor:
+    """Class of highest logit of every pixel, (H, W) int32.
+
+    It is the panoptic map without instances of a data set that is all stuff, and
+    the fusion makes that without holding the logits of all classes at full size.
+    """
+    img_y, img_x = meta['img_shape'][:2]
+    batch_y, batch_x = meta['batch_input_shape']
+    return panoptic_fusion(
+        logits,
+        logits.new_zeros((0, 4)),
+        logits.new_zeros(0),
+        logits.new_zeros(0, dtype=torch.long),
+        logits.new_zeros((0, 1, 1)),
+        out_shape,
+        num_things=0,
+        valid_shape=(
+            img_y * logits.shape[1] / batch_y,
+            img_x * logits.shape[2] / batch_x,
+        ),
+        min_stuff_area=0,
+    )

@@ -1,0 +1,114 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The two-way feature pyramid network (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor
+
+from ..layers import SeparableConv, fold_activation
+
+
+@MODELS.register_module()
+class TwoWayFPN(BaseModule):
+    """Feature pyramid with a top-down and a parallel bottom-up path.
+
+    Each path has its own 1x1 lateral convs. The top-down path adds the coarser
+    level upsampled, the bottom-up path the finer level downsampled, both by
+    nearest neighbour. Output i is a 3x3 conv on the sum of the two paths. Every
+    conv is followed by norm and activation and has no bias.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the input levels, finest first.
+        out_channels (int): Channels of every output. Defaults to 256.
+        separable_output_convs (bool): Whether the output convs are depthwise
+            separable, as in the paper, or plain, as in the released networks.
+            Defaults to True.
+        norm_cfg (dict): Config of the norm layers.
+            Defaults to ``dict(type='InPlaceABN')``.
+        act_cfg (dict, optional): Config of the activation.
+            Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
+        init_cfg (dict, optional): Initialisation config. Defaults to Xavier
+            uniform, as mmdet's FPN.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        separable_output_convs: bool = True,
+        norm_cfg: dict = dict(type='InPlaceABN'),
+        act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
+        init_cfg: dict | None = dict(
+            type='Xavier', layer='Conv2d', distribution='uniform'
+        ),
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.in_channels = tuple(in_channels)
+        self.out_channels = out_channels
+        folded_norm_cfg, folded_act_cfg = fold_activation(norm_cfg, act_cfg)
+
+        def conv(channels: int, kernel_size: int) -> ConvModule:
+            return ConvModule(
+                channels,
+                out_channels,
+                kernel_size,
+                padding=kernel_size // 2,
+                norm_cfg=folded_norm_cfg,
+                act_cfg=folded_act_cfg,
+            )
+
+        def output_conv() -> ConvModule | SeparableConv:
+            if separable_output_convs:
+                return SeparableConv(
+                    out_channels, out_channels, norm_cfg=norm_cfg, act_cfg=act_cfg
+                )
+            return conv(out_channels, 3)
+
+        # All lists are finest level first.
+        self.top_down_convs = ModuleList(conv(c, 1) for c in self.in_channels)
+        self.bottom_up_convs = ModuleList(conv(c, 1) for c in self.in_channels)
+        self.output_convs = ModuleList(output_conv() for _ in self.in_channels)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Fuse the levels of a backbone.
+
+        Args:
+            inputs (Sequence[Tensor]): Level i has shape (N, in_channels[i], h_i,
+                w_i), finest first.
+
+        Returns:
+            tuple[Tensor]: Level i has shape (N, out_channels, h_i, w_i).
+
+        Raises:
+            ValueError: If the number of levels is not ``len(in_channels)``.
+        """
+        if len(inputs) != len(self.in_channels):
+            raise ValueError(
+                f'neck.in_channels is for {len(self.in_channels)} levels, the backbone '
+                f'gives {len(inputs)}: check backbone.out_indices'
+            )
+        top_down = [
+            conv(x) for conv, x in zip(self.top_down_convs, inputs, strict=True)
+        ]
+        for i in range(len(top_down) - 1, 0, -1):
+            top_down[i - 1] = top_down[i - 1] + _resize_as(top_down[i], top_down[i - 1])
+        bottom_up = [
+            conv(x) for conv, x in zip(self.bottom_up_convs, inputs, strict=True)
+        ]
+        for i in range(1, len(bottom_up)):
+            bottom_up[i] = bottom_up[i] + _resize_as(bottom_up[i - 1], bottom_up[i])
+        return tuple(
+            conv(a + b)
+            for conv, a, b in zip(self.output_convs, top_down, bottom_up, strict=True)
+        )
+
+
+def _resize_as(x: Tensor, reference: Tensor) -> Tensor:
+    """Nearest-neighbour resize of ``x`` to the height and width of ``reference``."""
+    return F.interpolate(x, size=reference.shape[-2:], mode='nearest')

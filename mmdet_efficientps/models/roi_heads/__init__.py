@@ -1,0 +1,7 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The instance head."""
+
+from .efficientps_roi_head import EfficientPSRoIHead
+from .mask_heads import SeparableConvMaskHead
+
+__all__ = ['EfficientPSRoIHead', 'SeparableConvMaskHead']

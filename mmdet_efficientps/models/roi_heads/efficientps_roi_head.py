@@ -1,0 +1,89 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The RoI head of EfficientPS: it hands mask logits on instead of pasting them."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox2roi, scale_boxes
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+
+@MODELS.register_module()
+class EfficientPSRoIHead(StandardRoIHead):
+    """:class:`mmdet.models.StandardRoIHead` whose predictions keep mask logits.
+
+    mmdet pastes and thresholds every mask at image size inside the head, after
+    which the logits that the panoptic fusion works on are gone. Here the results
+    have ``mask_logits`` of RoI size; :meth:`paste_masks` makes image-sized masks
+    of them for whoever needs those. Arguments as the base class.
+    """
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Predict the mask logits of detections.
+
+        Args:
+            x (tuple[Tensor]): Neck outputs.
+            batch_img_metas (list[dict]): Meta of each image, with ``scale_factor``
+                (width, height) if ``rescale``.
+            results_list (list[InstanceData]): Detections of each image, ``bboxes``
+                (N, 4) as x1, y1, x2, y2 in pixels of the network input.
+            rescale (bool): Whether to scale the boxes to the original image.
+                Defaults to False.
+
+        Returns:
+            list[InstanceData]: The same objects, with ``mask_logits`` (N, m, m),
+            float, of the class of each detection, m = 28 with the default head,
+            and rescaled ``bboxes``.
+        """
+        rois = bbox2roi([results.bboxes for results in results_list])
+        logits = self._mask_forward(x, rois)['mask_preds']
+        if not self.mask_head.class_agnostic:
+            labels = torch.cat([results.labels for results in results_list])
+            logits = logits[torch.arange(len(labels), device=labels.device), labels]
+        else:
+            logits = logits[:, 0]
+        sizes = [len(results) for results in results_list]
+        for results, own, meta in zip(
+            results_list, logits.split(sizes), batch_img_metas, strict=True
+        ):
+            results.mask_logits = own
+            if rescale:
+                w_scale, h_scale = meta['scale_factor']
+                results.bboxes = scale_boxes(results.bboxes, (1 / w_scale, 1 / h_scale))
+        return results_list
+
+    def paste_masks(
+        self, bboxes: Tensor, mask_logits: Tensor, img_shape: tuple[int, int]
+    ) -> Tensor:
+        """Paste the masks of one image into it and make them binary.
+
+        Args:
+            bboxes (Tensor): Shape (N, 4), x1, y1, x2, y2 in pixels of the image.
+            mask_logits (Tensor): Shape (N, m, m).
+            img_shape (tuple[int, int]): Height and width of the image.
+
+        Returns:
+            Tensor: Shape (N, height, width), bool: probability at least
+            ``test_cfg.mask_thr_binary``.
+        """
+        if len(bboxes) == 0:
+            return bboxes.new_zeros((0, *img_shape), dtype=torch.bool)
+        # The pasting of mmdet's mask head picks the channel of each label and
+        # rescales; the logits here are one channel, the boxes in place already.
+        return self.mask_head._predict_by_feat_single(
+            mask_logits[:, None],
+            bboxes,
+            torch.zeros(len(bboxes), dtype=torch.long, device=bboxes.device),
+            dict(ori_shape=img_shape, scale_factor=(1.0, 1.0)),
+            self.test_cfg,
+            rescale=False,
+        )

@@ -1,0 +1,211 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The semantic head of EfficientPS (paper, section 3.3): LSFE, DPC and MC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+
+from ..layers import SeparableConv, fold_activation
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resize to (height, width); every resize of the head is this one."""
+    return F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False)
+
+
+class LSFE(BaseModule):
+    """Large scale feature extractor: two separable 3x3 convs.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        norm_cfg (dict): Config of the norm layers.
+        act_cfg (dict): Config of the activation.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm_cfg: dict, act_cfg: dict
+    ) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            SeparableConv(
+                in_channels, out_channels, norm_cfg=norm_cfg, act_cfg=act_cfg
+            ),
+            SeparableConv(
+                out_channels, out_channels, norm_cfg=norm_cfg, act_cfg=act_cfg
+            ),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h, w)."""
+        return self.convs(x)
+
+
+class DPC(BaseModule):
+    """Dense prediction cell: separable convs of searched dilation rates.
+
+    Chen et al., "Searching for Efficient Multi-Scale Architectures for Dense Image
+    Prediction", NeurIPS 2018. One branch looks at the input; three see its output,
+    and one the output of the last of those; their concatenation is reduced by a
+    1x1 conv.
+
+    Args:
+        in_channels (int): Channels of the input and of every branch.
+        out_channels (int): Channels of the output.
+        norm_cfg (dict): Config of the norm layers.
+        act_cfg (dict): Config of the activation.
+    """
+
+    # (height, width) of the dilation of each branch, and the branch it is fed by;
+    # None is the input of the cell.
+    BRANCHES = (
+        ((1, 6), None),
+        ((1, 1), 0),
+        ((6, 21), 0),
+        ((18, 15), 0),
+        ((6, 3), 3),
+    )
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm_cfg: dict, act_cfg: dict
+    ) -> None:
+        super().__init__()
+        self.branches = ModuleList(
+            SeparableConv(
+                in_channels,
+                in_channels,
+                dilation=dilation,
+                norm_cfg=norm_cfg,
+                act_cfg=act_cfg,
+            )
+            for dilation, _ in self.BRANCHES
+        )
+        norm_cfg, act_cfg = fold_activation(norm_cfg, act_cfg)
+        self.reduce = ConvModule(
+            len(self.BRANCHES) * in_channels,
+            out_channels,
+            1,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h, w)."""
+        outs: list[Tensor] = []
+        for branch, (_, source) in zip(self.branches, self.BRANCHES, strict=True):
+            outs.append(branch(x if source is None else outs[source]))
+        return self.reduce(torch.cat(outs, dim=1))
+
+
+class MC(LSFE):
+    """Mismatch correction module: two separable convs, then upsampling.
+
+    Reconciles features of coarse levels with the finer level they are added to.
+    Arguments as :class:`LSFE`.
+    """
+
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, *size)."""
+        return _resize(self.convs(x), size)
+
+
+@MODELS.register_module()
+class EfficientPSSemanticHead(BaseSemanticHead):
+    """Semantic head with LSFE on the fine levels, DPC on the coarse ones, and MC.
+
+    Classes are things first, stuff after them. The logits come at stride 4; the
+    loss is taken on them resized to the size of the labels.
+
+    Args:
+        num_things_classes (int): Number of thing classes. Defaults to 8.
+        num_stuff_classes (int): Number of stuff classes. Defaults to 11.
+        in_channels (int): Channels of the four neck levels. Defaults to 256.
+        inner_channels (int): Channels inside the head. Defaults to 128.
+        norm_cfg (dict): Config of the norm layers.
+            Defaults to ``dict(type='InPlaceABN')``.
+        act_cfg (dict, optional): Config of the activation.
+            Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
+        loss_seg (dict): Config of the loss, called with logits (N, C, H, W) and
+            labels (N, H, W).
+            Defaults to ``dict(type='BootstrappedCrossEntropyLoss')``.
+        init_cfg (dict, optional): Initialisation config.
+    """
+
+    def __init__(
+        self,
+        num_things_classes: int = 8,
+        num_stuff_classes: int = 11,
+        in_channels: int = 256,
+        inner_channels: int = 128,
+        norm_cfg: dict = dict(type='InPlaceABN'),
+        act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
+        loss_seg: dict = dict(type='BootstrappedCrossEntropyLoss'),
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_things_classes + num_stuff_classes,
+            seg_rescale_factor=1,
+            loss_seg=loss_seg,
+            init_cfg=init_cfg,
+        )
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
+
+        def cell(cls: type, channels: int) -> BaseModule:
+            return cls(channels, inner_channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
+
+        self.lsfe4 = cell(LSFE, in_channels)
+        self.lsfe8 = cell(LSFE, in_channels)
+        self.dpc16 = cell(DPC, in_channels)
+        self.dpc32 = cell(DPC, in_channels)
+        self.mc8 = cell(MC, inner_channels)
+        self.mc4 = cell(MC, inner_channels)
+        self.conv_logits = nn.Conv2d(4 * inner_channels, self.num_classes, 1)
+
+    def forward(self, x: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Compute the logits.
+
+        Args:
+            x (Sequence[Tensor]): Neck outputs at strides 4, 8, 16, 32, each of
+                shape (N, in_channels, h, w).
+
+        Returns:
+            dict[str, Tensor]: ``seg_preds``, logits of shape (N, C, h4, w4) at
+            stride 4, and ``seg_feats``, their input of 4 * inner_channels channels.
+        """
+        p4, p8, p16, p32 = x
+        size4 = p4.shape[-2:]
+        d32 = self.dpc32(p32)
+        d16 = self.dpc16(p16)
+        l8 = self.lsfe8(p8) + self.mc8(
+            d16 + _resize(d32, d16.shape[-2:]), p8.shape[-2:]
+        )
+        l4 = self.lsfe4(p4) + self.mc4(l8, size4)
+        feats = torch.cat([l4, *(_resize(f, size4) for f in (l8, d16, d32))], dim=1)
+        return dict(seg_preds=self.conv_logits(feats), seg_feats=feats)
+
+    def loss(
+        self, x: Sequence[Tensor], batch_data_samples: SampleList
+    ) -> dict[str, Tensor]:
+        """Compute the semantic loss.
+
+        Args:
+            x (Sequence[Tensor]): Neck outputs, as in :meth:`forward`.
+            batch_data_samples (list[DetDataSample]): Each with
+                ``gt_sem_seg.sem_seg`` of shape (1, H, W), class index or 255.
+
+        Returns:
+            dict[str, Tensor]: ``loss_seg``, a scalar.
+        """
+        target = torch.cat([s.gt_sem_seg.sem_seg for s in batch_data_samples]).long()
+        logits = _resize(self.forward(x)['seg_preds'], target.shape[-2:])
+        return dict(loss_seg=self.loss_seg(logits.float(), target))

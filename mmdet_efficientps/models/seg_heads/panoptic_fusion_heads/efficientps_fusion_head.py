@@ -1,0 +1,126 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Panoptic fusion head of EfficientPS."""
+
+from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
+from mmdet.registry import MODELS
+from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig, PixelList
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from .panoptic_fusion import panoptic_fusion
+
+
+def valid_logits_shape(seg_logits: Tensor, img_meta: dict) -> tuple[float, float]:
+    """Size of the part of some logits that shows the image, the rest being padding.
+
+    Args:
+        seg_logits: Logits of the padded batch input at any stride, (..., h, w).
+        img_meta: Meta information with ``img_shape`` and ``batch_input_shape``.
+
+    Returns:
+        Height and width in cells, not necessarily whole.
+    """
+    sizes = zip(
+        img_meta['img_shape'][:2],
+        seg_logits.shape[-2:],
+        img_meta['batch_input_shape'],
+        strict=True,
+    )
+    # Multiplied first, so that whole numbers of cells come out whole.
+    height, width = (image * cells / batch for image, cells, batch in sizes)
+    return height, width
+
+
+@MODELS.register_module()
+class EfficientPSFusionHead(BasePanopticFusionHead):
+    """Join semantic and instance logits without learnt parameters.
+
+    Section 3.4 of the paper; see ``panoptic_fusion`` for the method.
+
+    Args:
+        num_things_classes: Number of thing classes.
+        num_stuff_classes: Number of stuff classes.
+        test_cfg: The detector's ``test_cfg.panoptic``. Read here: ``score_thr``
+            (default 0.5; detections below are not fused), ``overlap_thr`` (0.5) and
+            ``min_stuff_area`` (2048 pixels). Other keys are the detector's.
+        init_cfg: Unused; there is nothing to initialise.
+    """
+
+    def __init__(
+        self,
+        num_things_classes: int = 8,
+        num_stuff_classes: int = 11,
+        test_cfg: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        super().__init__(
+            num_things_classes=num_things_classes,
+            num_stuff_classes=num_stuff_classes,
+            test_cfg=test_cfg,
+            init_cfg=init_cfg,
+        )
+
+    def loss(self, **kwargs) -> dict:
+        """Return no losses: nothing is learnt."""
+        return {}
+
+    def predict(
+        self,
+        results_list: InstanceList,
+        seg_logits_list: list[Tensor],
+        batch_img_metas: list[dict],
+        rescale: bool = True,
+    ) -> PixelList:
+        """Fuse the results of each image.
+
+        Args:
+            results_list: Detections of each image with ``bboxes`` (N, 4), ``scores``
+                (N,), ``labels`` (N,) and ``mask_logits`` (N, m, m) of the own class.
+                Boxes are in pixels of the output, thus of the original image if
+                ``rescale``; pixel i covers [i, i + 1].
+            seg_logits_list: Semantic logits of each image, (C, h, w), things first, at
+                any stride of the padded batch.
+            batch_img_metas: Meta information with ``batch_input_shape`` and
+                ``img_shape``, and ``ori_shape`` if ``rescale``.
+            rescale: Give maps of the original image size, else of ``img_shape``.
+
+        Returns:
+            For each image a ``PixelData`` whose ``sem_seg``, (1, H, W) int32, is
+            ``label + k * INSTANCE_OFFSET`` for things, the class for stuff and
+            ``num_things_classes + num_stuff_classes`` for void.
+
+        Raises:
+            ValueError: The semantic logits have another number of classes than this
+                head.
+        """
+        return [
+            self._predict_single(results, seg_logits, img_meta, rescale)
+            for results, seg_logits, img_meta in zip(
+                results_list, seg_logits_list, batch_img_metas, strict=True
+            )
+        ]
+
+    def _predict_single(self, results, seg_logits, img_meta, rescale) -> PixelData:
+        num_channels = len(seg_logits)
+        if num_channels != self.num_classes:
+            raise ValueError(
+                f'the semantic head gives {num_channels} classes, but '
+                f'panoptic_fusion_head has num_things_classes='
+                f'{self.num_things_classes} and num_stuff_classes='
+                f'{self.num_stuff_classes}; make semantic_head.num_classes their sum'
+            )
+        cfg = self.test_cfg or {}
+        results = results[results.scores >= cfg.get('score_thr', 0.5)]
+        panoptic = panoptic_fusion(
+            seg_logits,
+            results.bboxes,
+            results.scores,
+            results.labels,
+            results.mask_logits,
+            tuple(img_meta['ori_shape' if rescale else 'img_shape'][:2]),
+            self.num_things_classes,
+            valid_shape=valid_logits_shape(seg_logits, img_meta),
+            overlap_thr=cfg.get('overlap_thr', 0.5),
+            min_stuff_area=cfg.get('min_stuff_area', 2048),
+        )
+        return PixelData(sem_seg=panoptic[None])

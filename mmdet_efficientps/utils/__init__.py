@@ -1,0 +1,7 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Helpers without a place of their own."""
+
+from .environment import check_environment
+from .panoptic_ids import VOID_ID, id2rgb, index_segments, rgb2id
+
+__all__ = ['VOID_ID', 'check_environment', 'id2rgb', 'index_segments', 'rgb2id']

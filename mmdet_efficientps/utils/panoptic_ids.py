@@ -1,0 +1,81 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Segment ids of panoptic PNGs: colours, numbers and indices.
+
+A panoptic PNG holds one segment id per pixel, spread over its three colour
+channels: ``id = R + 256 * G + 65536 * B``. Id 0 is void: no label there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+VOID_ID = 0
+
+
+def rgb2id(color: np.ndarray) -> np.ndarray:
+    """Turn the colours of a panoptic PNG into segment ids.
+
+    Args:
+        color (np.ndarray): RGB values, shape (..., 3), uint8.
+
+    Returns:
+        np.ndarray: Segment ids 0..2**24 - 1, shape (...), int32.
+    """
+    ids = color[..., 2].astype(np.int32)
+    return (ids << 8 | color[..., 1]) << 8 | color[..., 0]
+
+
+def id2rgb(ids: np.ndarray) -> np.ndarray:
+    """Turn segment ids into the colours of a panoptic PNG.
+
+    Args:
+        ids (np.ndarray): Segment ids 0..2**24 - 1, shape (...), any integer type.
+
+    Returns:
+        np.ndarray: RGB values, shape (..., 3), uint8.
+
+    Raises:
+        ValueError: If an id does not fit into three bytes.
+    """
+    ids = np.asarray(ids)
+    if ids.size and not 0 <= ids.min() <= ids.max() < 2**24:
+        raise ValueError(
+            f'segment ids must be in 0..{2**24 - 1}, got {ids.min()}..{ids.max()}'
+        )
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+
+
+def index_segments(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
+    """Number the segments of an id map in the order of a list of ids.
+
+    Small consecutive numbers can index arrays of classes, areas or flags, so one
+    pass over the pixels serves every later look-up.
+
+    Args:
+        ids (np.ndarray): Segment ids, shape (H, W), non-negative integers.
+        segment_ids (Sequence[int]): The ids that may occur, without 0 (void).
+            Those that do not occur keep their number.
+
+    Returns:
+        np.ndarray: Shape (H, W), int32; 0 where void, k + 1 where the pixel has
+        the id ``segment_ids[k]``.
+
+    Raises:
+        ValueError: If an id other than 0 is not in ``segment_ids``, or if
+            ``segment_ids`` names an id twice or names 0.
+    """
+    segment_ids = np.asarray(segment_ids, dtype=np.int64)
+    if (segment_ids <= VOID_ID).any() or len(np.unique(segment_ids)) < len(segment_ids):
+        raise ValueError(
+            'segment ids must be positive and must not repeat, got '
+            f'{segment_ids.tolist()}'
+        )
+    # Pages of a zeroed table that are never touched cost nothing, so large ids
+    # (up to 2**24) are not slower than small ones.
+    numbers = np.zeros(max(ids.max(), segment_ids.max(initial=0)) + 1, dtype=np.int32)
+    numbers[segment_ids] = np.arange(1, len(segment_ids) + 1)
+    index = numbers[ids]
+    if np.count_nonzero(index) < np.count_nonzero(ids):
+        unlisted = np.unique(ids[(index == 0) & (ids != VOID_ID)])
+        raise ValueError(f'segment ids without an entry: {unlisted.tolist()}')
+    return index

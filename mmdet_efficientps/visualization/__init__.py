@@ -1,0 +1,21 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Pictures of panoptic segmentations and of training runs."""
+
+from .panoptic_drawing import (
+    draw_comparison,
+    draw_legend,
+    draw_panoptic,
+    encode_panoptic,
+)
+from .panoptic_visualizer import PanopticVisualizer
+from .training_curves import plot_training_curves, read_scalars
+
+__all__ = [
+    'PanopticVisualizer',
+    'draw_comparison',
+    'draw_legend',
+    'draw_panoptic',
+    'encode_panoptic',
+    'plot_training_curves',
+    'read_scalars',
+]

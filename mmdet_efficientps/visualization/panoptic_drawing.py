@@ -1,0 +1,178 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Pictures of panoptic segmentations, as functions on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE, _GREY, _BLACK = (255, 255, 255), (200, 200, 200), (0, 0, 0)
+
+
+def encode_panoptic(
+    segment_index: np.ndarray,
+    categories: Sequence[int],
+    is_thing: Sequence[bool],
+    num_classes: int,
+) -> np.ndarray:
+    """Encode a ground truth the way mmdet encodes predictions.
+
+    Args:
+        segment_index (np.ndarray): Shape (H, W), int; 0 void, k + 1 for segment k.
+        categories (Sequence[int]): Contiguous label of each segment.
+        is_thing (Sequence[bool]): Whether a segment is one object. Stuff and groups
+            of things are not.
+        num_classes (int): Number of classes, the value of void.
+
+    Returns:
+        np.ndarray: Shape (H, W), int64: class + instance * INSTANCE_OFFSET.
+    """
+    values = [num_classes]
+    for number, (category, thing) in enumerate(
+        zip(categories, is_thing, strict=True), start=1
+    ):
+        values.append(category + (number * INSTANCE_OFFSET if thing else 0))
+    return np.asarray(values, dtype=np.int64)[segment_index]
+
+
+def draw_panoptic(
+    image: np.ndarray,
+    panoptic: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    alpha: float = 0.55,
+) -> np.ndarray:
+    """Lay the classes over an image and outline the instances.
+
+    Every instance has its own shade of the colour of its class; void keeps the
+    image, darkened.
+
+    Args:
+        image (np.ndarray): Shape (H, W, 3), uint8, RGB.
+        panoptic (np.ndarray): Shape (H, W), int: class + instance *
+            INSTANCE_OFFSET; a class beyond the palette is void.
+        palette (Sequence[Sequence[int]]): RGB colour of every class.
+        alpha (float): Opacity of the colours in [0, 1]. Defaults to 0.55.
+
+    Returns:
+        np.ndarray: Shape (H, W, 3), uint8, RGB.
+
+    Raises:
+        ValueError: If image and map differ in size.
+    """
+    if image.shape[:2] != panoptic.shape:
+        raise ValueError(
+            f'the image is {image.shape[:2]} (height, width), the panoptic map '
+            f'{panoptic.shape}: they must be of one size'
+        )
+    values, index = np.unique(panoptic, return_inverse=True)
+    index = index.reshape(panoptic.shape)
+    classes, instances = values % INSTANCE_OFFSET, values // INSTANCE_OFFSET
+    void = classes >= len(palette)
+    colors = np.asarray([*palette, _BLACK], dtype=np.float32)[
+        np.where(void, len(palette), classes)
+    ]
+    # Shades around the class colour; the golden ratio spreads neighbours apart.
+    shade = 0.75 + 0.5 * (instances * 0.618034 % 1.0)
+    colors = np.where(
+        instances[:, None] > 0,
+        colors * shade[:, None] + 20 * (shade[:, None] - 0.75),
+        colors,
+    ).clip(0, 255)
+    overlay = (1 - alpha) * image + alpha * colors[index]
+    overlay = overlay.round().astype(np.uint8)
+
+    # An outline is a pixel of an instance that touches another segment.
+    core = index.astype(np.float32)
+    edge = cv2.dilate(core, np.ones((3, 3))) != cv2.erode(core, np.ones((3, 3)))
+    overlay[edge & (instances[index] > 0)] = _WHITE
+    return overlay
+
+
+def draw_legend(
+    width: int,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    row_height: int = 22,
+) -> np.ndarray:
+    """Draw a legend: a coloured box and the name of every class, in rows.
+
+    Args:
+        width (int): Width of the result in pixels.
+        classes (Sequence[str]): Names.
+        palette (Sequence[Sequence[int]]): RGB colours.
+        row_height (int): Height of a row in pixels. Defaults to 22.
+
+    Returns:
+        np.ndarray: Shape (rows * row_height, width, 3), uint8, RGB.
+    """
+    scale = row_height / 48
+    box = row_height - 8
+    places, x, y = [], 6, 0
+    for name in classes:
+        text_width = cv2.getTextSize(name, _FONT, scale, 1)[0][0]
+        entry_width = box + 6 + text_width + 14
+        if x > 6 and x + entry_width > width:
+            x, y = 6, y + row_height
+        places.append((x, y))
+        x += entry_width
+    legend = np.full((y + row_height, width, 3), 255, dtype=np.uint8)
+    for name, color, (x, y) in zip(classes, palette, places, strict=True):
+        corner = (x, y + 4)
+        cv2.rectangle(
+            legend, corner, (x + box, y + 4 + box), tuple(map(int, color)), cv2.FILLED
+        )
+        cv2.rectangle(legend, corner, (x + box, y + 4 + box), _BLACK)
+        baseline = y + row_height - 7
+        cv2.putText(
+            legend, name, (x + box + 6, baseline), _FONT, scale, _BLACK, 1, cv2.LINE_AA
+        )
+    return legend
+
+
+def draw_comparison(
+    image: np.ndarray,
+    panels: dict[str, np.ndarray],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    alpha: float = 0.55,
+) -> np.ndarray:
+    """Draw an image and its segmentations side by side over a legend.
+
+    Args:
+        image (np.ndarray): Shape (H, W, 3), uint8, RGB.
+        panels (dict[str, np.ndarray]): Title and panoptic map (H, W) of each panel,
+            such as 'ground truth' and 'prediction'.
+        classes (Sequence[str]): Names of the classes; those that occur are in the
+            legend.
+        palette (Sequence[Sequence[int]]): RGB colour of every class.
+        alpha (float): Opacity of the colours in [0, 1]. Defaults to 0.55.
+
+    Returns:
+        np.ndarray: RGB picture, uint8, W * (1 + number of panels) wide.
+    """
+    height, width = image.shape[:2]
+    bar = max(height // 14, 18)
+    titled = {'image': image}
+    for title, panoptic in panels.items():
+        titled[title] = draw_panoptic(image, panoptic, palette, alpha)
+    columns = []
+    for title, picture in titled.items():
+        header = np.full((bar, width, 3), 32, dtype=np.uint8)
+        cv2.putText(header, title, (8, bar - 6), _FONT, bar / 36, _GREY, 1, cv2.LINE_AA)
+        columns.append(np.concatenate([header, picture]))
+    picture = np.concatenate(columns, axis=1)
+    present = sorted(
+        {int(v) % INSTANCE_OFFSET for p in panels.values() for v in np.unique(p)}
+        & set(range(len(classes)))
+    )
+    legend = draw_legend(
+        picture.shape[1],
+        [classes[i] for i in present],
+        [palette[i] for i in present],
+        row_height=max(height // 12, 22),
+    )
+    return np.concatenate([picture, legend])

@@ -1,0 +1,101 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Visualizer of panoptic predictions for MMEngine's runner and hooks."""
+
+from __future__ import annotations
+
+import mmcv
+import numpy as np
+from mmdet.registry import VISUALIZERS
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.dist import master_only
+
+from ..utils import index_segments, rgb2id
+from .panoptic_drawing import draw_comparison, encode_panoptic
+
+
+@VISUALIZERS.register_module()
+class PanopticVisualizer(DetLocalVisualizer):
+    """Draws image, ground truth and prediction side by side, with a legend.
+
+    mmdet's visualizer lays instances, semantic map and panoptic map over each other
+    when a sample has all three, and needs a full-size mask for every segment. This
+    one draws the panoptic map alone, instances outlined. The ground truth is read
+    from the ``seg_map_path`` and ``segments_info`` of the sample where it has them.
+    A sample without ``pred_panoptic_seg`` is drawn by the base class. Arguments as
+    the base class.
+    """
+
+    @master_only
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample: DetDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        pred_score_thr: float = 0.3,
+        step: int = 0,
+    ) -> None:
+        """Draw a sample, and show it, write it, or give it to the backends.
+
+        Args:
+            name (str): Identifier of the picture.
+            image (np.ndarray): Shape (H, W, 3), uint8, RGB.
+            data_sample (DetDataSample, optional): Sample with
+                ``pred_panoptic_seg``.
+            draw_gt (bool): Whether to draw the ground truth. Defaults to True.
+            draw_pred (bool): Whether to draw the prediction. Defaults to True.
+            show (bool): Whether to open a window. Defaults to False.
+            wait_time (float): Seconds to show the window, 0 for until a key is
+                pressed. Defaults to 0.
+            out_file (str, optional): File to write; the backends get nothing then.
+            pred_score_thr (float): Used by the base class only.
+            step (int): Step given to the backends. Defaults to 0.
+        """
+        if data_sample is None or 'pred_panoptic_seg' not in data_sample:
+            super().add_datasample(
+                name,
+                image,
+                data_sample,
+                draw_gt=draw_gt,
+                draw_pred=draw_pred,
+                show=show,
+                wait_time=wait_time,
+                out_file=out_file,
+                pred_score_thr=pred_score_thr,
+                step=step,
+            )
+            return
+        classes, palette = self.dataset_meta['classes'], self.dataset_meta['palette']
+        panels = {}
+        if draw_gt and data_sample.get('seg_map_path') is not None:
+            panels['ground truth'] = self._ground_truth(data_sample, len(classes))
+        if draw_pred:
+            panels['prediction'] = (
+                data_sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+            )
+        picture = draw_comparison(image, panels, classes, palette)
+        self.set_image(picture)
+        if show:
+            self.show(picture, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            mmcv.imwrite(picture[..., ::-1], out_file)
+        else:
+            self.add_image(name, picture, step)
+
+    @staticmethod
+    def _ground_truth(data_sample: DetDataSample, num_classes: int) -> np.ndarray:
+        """Read the panoptic PNG of a sample in mmdet's encoding, (H, W)."""
+        segments = data_sample.segments_info
+        png = mmcv.imread(data_sample.seg_map_path, channel_order='rgb')
+        index = index_segments(rgb2id(png), [s['id'] for s in segments])
+        return encode_panoptic(
+            index,
+            [s['category'] for s in segments],
+            [s['is_thing'] for s in segments],
+            num_classes,
+        )

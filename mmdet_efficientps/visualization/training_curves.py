@@ -1,0 +1,69 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Curves of a training run from the scalars MMEngine's runner leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+METRICS = {'PQ': 'PQ, all classes', 'PQ_th': 'PQ, things', 'PQ_st': 'PQ, stuff'}
+
+
+def read_scalars(path: str | Path) -> list[dict]:
+    """Read the ``scalars.json`` of a run, which has one JSON object a line.
+
+    Args:
+        path (str | Path): ``<work folder>/<time>/vis_data/scalars.json``.
+
+    Returns:
+        list[dict]: The records in order. Those of training have ``loss``, those of
+        validation the metrics; all have ``step``.
+    """
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def plot_training_curves(
+    records: list[dict], out_file: str | Path, prefix: str = 'panoptic'
+) -> None:
+    """Plot the losses and the panoptic quality of a run over its iterations.
+
+    Args:
+        records (list[dict]): What :func:`read_scalars` gives.
+        out_file (str | Path): PNG to write.
+        prefix (str): Prefix of the metrics. Defaults to 'panoptic'.
+
+    Raises:
+        ValueError: If no record has a loss.
+    """
+    training = [r for r in records if 'loss' in r]
+    validation = [r for r in records if f'{prefix}/PQ' in r]
+    if not training:
+        raise ValueError('no training record with a loss among the scalars')
+    figure = Figure(figsize=(11, 4), dpi=110)
+    left, right = figure.subplots(1, 2)
+    names = ['loss'] + sorted(k for k in training[-1] if k.startswith('loss_'))
+    for name in names:
+        left.plot(
+            [r['step'] for r in training],
+            [r[name] for r in training],
+            label='total' if name == 'loss' else name.removeprefix('loss_'),
+            linewidth=2 if name == 'loss' else 1,
+        )
+    left.set(xlabel='iteration', ylabel='loss', title='Training losses', yscale='log')
+    left.legend(fontsize='small', ncols=2)
+    for name, label in METRICS.items():
+        points = [r for r in validation if f'{prefix}/{name}' in r]
+        right.plot(
+            [r['step'] for r in points],
+            [r[f'{prefix}/{name}'] for r in points],
+            marker='o',
+            label=label,
+        )
+    right.set(xlabel='iteration', ylabel='PQ (%)', title='Validation', ylim=(0, None))
+    right.legend(fontsize='small')
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(out_file)

@@ -1,0 +1,181 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+import json
+
+import pytest
+from mmdet.registry import DATASETS
+
+from mmdet_efficientps.datasets import PanopticDataset
+
+CATEGORIES = [
+    {'id': 7, 'name': 'road', 'isthing': 0, 'color': [128, 64, 128]},
+    {'id': 26, 'name': 'car', 'isthing': 1, 'color': [0, 0, 142]},
+    {'id': 24, 'name': 'person', 'isthing': 1, 'color': [220, 20, 60]},
+]
+METAINFO = {'thing_classes': ('person', 'car'), 'stuff_classes': ('road',)}
+
+
+@pytest.fixture
+def content():
+    """A json of two images: one with three segments, one with none."""
+    segments = [
+        {'id': 100, 'category_id': 7},
+        {'id': 200, 'category_id': 26, 'iscrowd': 0, 'bbox': [1, 2, 3, 4]},
+        {'id': 300, 'category_id': 24, 'iscrowd': 1},
+    ]
+    return {
+        'images': [
+            {'id': 1, 'file_name': 'sub/a.jpg', 'width': 8, 'height': 6},
+            {'id': 2, 'file_name': 'b.jpg', 'width': 8, 'height': 6},
+        ],
+        'annotations': [
+            {'image_id': 2, 'file_name': 'other_b.png', 'segments_info': []},
+            {'image_id': 1, 'file_name': 'label_a.png', 'segments_info': segments},
+        ],
+        'categories': CATEGORIES,
+    }
+
+
+@pytest.fixture
+def build(tmp_path, content):
+    """Write ``content`` and build the data set on it."""
+
+    def _build(**kwargs):
+        for folder in ('images', 'labels'):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+        config = {
+            'type': 'PanopticDataset',
+            'data_root': str(tmp_path),
+            'ann_file': 'panoptic.json',
+            'data_prefix': {'img': 'images', 'seg': 'labels'},
+        }
+        return DATASETS.build(config | kwargs)
+
+    return _build
+
+
+def test_labels_follow_metainfo_and_not_the_json(build):
+    dataset = build(metainfo=METAINFO)
+    assert dataset.metainfo['classes'] == ('person', 'car', 'road')
+    assert dataset.cat2label == {24: 0, 26: 1, 7: 2}
+    assert dataset.metainfo['palette'] == [(220, 20, 60), (0, 0, 142), (128, 64, 128)]
+
+
+def test_without_metainfo_the_json_gives_the_classes_things_first(build):
+    meta = build().metainfo
+    assert meta['classes'] == ('car', 'person', 'road')
+    assert meta['thing_classes'] == ('car', 'person')
+    assert meta['stuff_classes'] == ('road',)
+
+
+def test_paths_come_from_image_and_annotation_each(build, tmp_path):
+    item = build(metainfo=METAINFO).get_data_info(0)
+    assert item['img_id'] == 1
+    assert item['img_path'] == str(tmp_path / 'images' / 'sub' / 'a.jpg')
+    assert item['seg_map_path'] == str(tmp_path / 'labels' / 'label_a.png')
+    assert (item['height'], item['width']) == (6, 8)
+
+
+def test_crowd_thing_is_an_ignored_instance_and_no_thing_segment(build):
+    item = build(metainfo=METAINFO).get_data_info(0)
+    assert item['segments_info'] == [
+        {'id': 100, 'category': 2, 'is_thing': False, 'iscrowd': 0},
+        {'id': 200, 'category': 1, 'is_thing': True, 'iscrowd': 0},
+        {'id': 300, 'category': 0, 'is_thing': False, 'iscrowd': 1},
+    ]
+    assert item['instances'] == [
+        {'bbox_label': 1, 'ignore_flag': 0, 'segment_id': 200, 'bbox': [1, 2, 4, 6]},
+        {'bbox_label': 0, 'ignore_flag': 1, 'segment_id': 300},
+    ]
+
+
+def test_image_without_segments_is_kept(build):
+    dataset = build(metainfo=METAINFO)
+    assert len(dataset) == 2
+    item = dataset.get_data_info(1)
+    assert item['instances'] == item['segments_info'] == []
+    assert item['seg_map_path'].endswith('other_b.png')
+
+
+def test_one_segment_id_may_be_used_in_several_images(build, content):
+    content['annotations'][0]['segments_info'] = [{'id': 200, 'category_id': 7}]
+    dataset = build(metainfo=METAINFO)
+    assert [s['category'] for s in dataset.get_data_info(1)['segments_info']] == [2]
+    assert len(dataset.get_data_info(0)['segments_info']) == 3
+
+
+def test_image_without_annotation_is_for_testing_only(build, content):
+    del content['annotations'][0]
+    with pytest.raises(ValueError, match=r'1 images .*b\.jpg.*annotations'):
+        build()
+    assert build(test_mode=True).get_data_info(1)['seg_map_path'] is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'field'),
+    [
+        ({'ann_file': 'none.json'}, 'none.json.*ann_file'),
+        ({'data_prefix': {'img': 'none', 'seg': 'labels'}}, r"none.*prefix\['img'\]"),
+        ({'data_prefix': {'img': 'images', 'seg': 'none'}}, r"none.*prefix\['seg'\]"),
+    ],
+)
+def test_missing_path_is_named_with_its_field_and_the_command(build, changes, field):
+    with pytest.raises(FileNotFoundError, match=f'{field}.*make my-set'):
+        build(prepare_hint='make my-set', **changes)
+
+
+def test_class_names_that_differ_are_all_named(build):
+    metainfo = {'thing_classes': ('person', 'cart'), 'stuff_classes': ('road',)}
+    with pytest.raises(ValueError, match=r"metainfo: \['cart'\].*json: \['car'\]"):
+        build(metainfo=metainfo)
+
+
+def test_thing_that_the_json_calls_stuff_is_refused(build):
+    metainfo = {'thing_classes': ('person', 'car', 'road'), 'stuff_classes': ()}
+    with pytest.raises(ValueError, match=r"thing classes differ.*\['road'\]"):
+        build(metainfo=metainfo)
+
+
+def test_classes_must_list_things_first(build):
+    metainfo = METAINFO | {'classes': ('road', 'person', 'car')}
+    with pytest.raises(ValueError, match='thing_classes followed by stuff_classes'):
+        build(metainfo=metainfo)
+
+
+def test_classes_alone_do_not_say_what_is_a_thing(build):
+    with pytest.raises(ValueError, match='both thing_classes and stuff_classes'):
+        build(metainfo={'classes': ('person', 'car', 'road')})
+
+
+def test_unknown_category_of_a_segment_is_named(build, content):
+    content['annotations'][1]['segments_info'][0]['category_id'] = 99
+    with pytest.raises(ValueError, match='segment 100 of image 1 has category_id 99'):
+        build()
+
+
+def test_category_must_say_whether_it_is_a_thing(build, content):
+    content['categories'] = [*CATEGORIES, {'id': 8, 'name': 'sky'}]
+    with pytest.raises(ValueError, match=r"without 'isthing'.*\['sky'\]"):
+        build()
+
+
+def test_json_of_boxes_is_told_from_a_panoptic_one(build, content):
+    content['annotations'] = [{'image_id': 1, 'category_id': 7, 'bbox': [0, 0, 2, 2]}]
+    with pytest.raises(ValueError, match="without 'segments_info'.*coco-polygons"):
+        build()
+
+
+def test_two_categories_of_one_name_are_refused(build, content):
+    content['categories'] = [*CATEGORIES, {'id': 8, 'name': 'road', 'isthing': 0}]
+    with pytest.raises(ValueError, match='two categories of one name'):
+        build()
+
+
+def test_json_without_images_is_refused(build, content):
+    content['images'] = []
+    with pytest.raises(ValueError, match=r'panoptic\.json lists no images'):
+        build()
+
+
+def test_classes_of_coco_are_not_inherited():
+    assert PanopticDataset.METAINFO == {}

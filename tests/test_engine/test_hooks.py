@@ -1,0 +1,70 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import get_priority
+
+from mmdet_efficientps.engine import InvalidLossHook, PanopticClassesCheckHook
+
+
+def runner_with(things=2, stuff=3, mask=2, semantic=5):
+    head = SimpleNamespace
+    model = head(
+        roi_head=head(
+            bbox_head=head(num_classes=things), mask_head=head(num_classes=mask)
+        ),
+        semantic_head=head(num_classes=semantic),
+        panoptic_fusion_head=head(num_things_classes=things, num_stuff_classes=stuff),
+    )
+    meta = dict(thing_classes=('a', 'b'), stuff_classes=('c', 'd', 'e'))
+    meta['classes'] = meta['thing_classes'] + meta['stuff_classes']
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=meta))
+    return SimpleNamespace(
+        model=model,
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+        iter=41,
+        work_dir='work_dirs/x',
+    )
+
+
+def test_heads_that_agree_with_the_data_set_pass():
+    hook = PanopticClassesCheckHook()
+    for runner in (runner_with(), runner_with(semantic=4)):
+        hook.before_train(runner)
+        hook.before_val(runner)
+        hook.before_test(runner)
+
+
+def test_heads_that_disagree_are_all_listed():
+    runner = runner_with(mask=80, semantic=133)
+    with pytest.raises(ValueError, match='mask_head.num_classes is 80, not 2') as error:
+        PanopticClassesCheckHook().before_train(runner)
+    assert 'model.semantic_head.num_classes is 133, not 5' in str(error.value)
+    assert 'bbox_head' not in str(error.value)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_invalid_loss_stops_training_and_names_the_loss(value):
+    outputs = {
+        'loss': torch.tensor(value),
+        'loss_seg': torch.tensor(value),
+        'loss_cls': torch.tensor(1.0),
+    }
+    with pytest.raises(FloatingPointError, match='loss, loss_seg') as error:
+        InvalidLossHook().after_train_iter(runner_with(), 0, None, outputs)
+    assert 'iteration 42' in str(error.value)
+    assert 'loss_cls' not in str(error.value)
+
+
+def test_finite_loss_goes_on():
+    outputs = {'loss': torch.tensor(3.0)}
+    InvalidLossHook().after_train_iter(runner_with(), 0, None, outputs)
+
+
+def test_invalid_loss_is_seen_before_a_checkpoint_is_saved():
+    ours, theirs = InvalidLossHook.priority, CheckpointHook.priority
+    assert get_priority(ours) < get_priority(theirs)

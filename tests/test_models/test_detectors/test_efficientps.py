@@ -1,0 +1,214 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.structures import InstanceData, PixelData
+
+CONFIG = (
+    Path(__file__).parents[3]
+    / 'configs/efficientps/efficientps_lite0-small_1xb4-500_toy-city-256x512.py'
+)
+
+
+@pytest.fixture(scope='module')
+def cfg():
+    cfg = Config.fromfile(CONFIG).model
+    cfg.backbone.init_cfg = None
+    # everything an untrained network finds goes into the fusion
+    cfg.test_cfg.rcnn.score_thr = 0.0
+    cfg.test_cfg.panoptic.score_thr = 0.0
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def model(cfg):
+    torch.manual_seed(0)
+    return MODELS.build(cfg)
+
+
+def make_sample(height, width, num_things, labelled=True, ignored=0):
+    """A training sample with rectangles as things and one stuff class."""
+    sample = DetDataSample()
+    sample.set_metainfo(
+        dict(
+            img_shape=(height, width),
+            ori_shape=(height, width),
+            scale_factor=(1.0, 1.0),
+            pad_shape=(height, width),
+        )
+    )
+    sem = np.full((height, width), 18 if labelled else 255, dtype=np.uint8)
+    for name, count in (('gt_instances', num_things), ('ignored_instances', ignored)):
+        boxes, masks = [], np.zeros((count, height, width), dtype=np.uint8)
+        for i in range(count):
+            x, y = 4 + 8 * i, 6 + 4 * i
+            boxes.append([x, y, x + 20, y + 16])
+            masks[i, y : y + 16, x : x + 20] = 1
+            sem[y : y + 16, x : x + 20] = 2
+        instances = InstanceData(
+            bboxes=HorizontalBoxes(np.array(boxes, dtype=np.float32).reshape(-1, 4)),
+            masks=BitmapMasks(masks, height, width),
+        )
+        instances.labels = torch.full((count,), 2)
+        setattr(sample, name, instances)
+    sample.gt_sem_seg = PixelData(sem_seg=torch.as_tensor(sem)[None])
+    return sample
+
+
+def make_batch(*samples):
+    images = [
+        torch.randint(0, 255, (3, *s.img_shape), dtype=torch.uint8) for s in samples
+    ]
+    return dict(inputs=images, data_samples=list(samples))
+
+
+LOSSES = {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask'}
+
+
+@pytest.mark.parametrize(
+    'samples',
+    [
+        [dict(num_things=3), dict(num_things=1, ignored=2)],
+        [dict(num_things=0), dict(num_things=0)],
+        [dict(num_things=0, labelled=False), dict(num_things=0, labelled=False)],
+        [dict(num_things=0, ignored=1), dict(num_things=2)],
+    ],
+    ids=['things', 'no thing', 'nothing labelled', 'only a group'],
+)
+def test_every_kind_of_image_trains(model, samples):
+    model.train()
+    model.zero_grad()
+    batch = make_batch(*[make_sample(64, 96, **s) for s in samples])
+    data = model.data_preprocessor(batch, training=True)
+    losses = model.loss(data['inputs'], data['data_samples'])
+    assert LOSSES | {'loss_seg'} <= losses.keys()
+    total, _ = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_loss_leaves_the_ground_truth_alone(model):
+    batch = make_batch(make_sample(64, 96, num_things=3))
+    data = model.data_preprocessor(batch, training=True)
+    before = deepcopy(data['data_samples'][0])
+    model.train()
+    model.loss(data['inputs'], data['data_samples'])
+    after = data['data_samples'][0]
+    assert torch.equal(after.gt_instances.labels, before.gt_instances.labels)
+    assert torch.equal(after.gt_instances.bboxes, before.gt_instances.bboxes)
+    assert torch.equal(after.gt_sem_seg.sem_seg, before.gt_sem_seg.sem_seg)
+
+
+def predict(model, image, ori_shape=None):
+    height, width = image.shape[1:]
+    ori_shape = ori_shape or (height, width)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=(height, width),
+            ori_shape=ori_shape,
+            scale_factor=(width / ori_shape[1], height / ori_shape[0]),
+        )
+    )
+    with torch.no_grad():
+        return model.eval().test_step(dict(inputs=[image], data_samples=[sample]))[0]
+
+
+@pytest.mark.parametrize(
+    ('shape', 'ori_shape'), [((64, 96), (64, 96)), ((50, 70), (101, 139))]
+)
+def test_one_pass_predicts_all_three_at_the_original_size(model, shape, ori_shape):
+    image = torch.randint(0, 255, (3, *shape), dtype=torch.uint8)
+    result = predict(model, image, ori_shape)
+    panoptic = result.pred_panoptic_seg.sem_seg
+    assert panoptic.shape == (1, *ori_shape)
+    classes = panoptic % INSTANCE_OFFSET
+    is_instance = panoptic >= INSTANCE_OFFSET
+    assert (classes[is_instance] < 8).all()
+    assert ((classes[~is_instance] >= 8) & (classes[~is_instance] <= 19)).all()
+    instances = result.pred_instances
+    assert len(instances) > 0
+    assert instances.masks.shape == (len(instances), *ori_shape)
+    assert instances.masks.dtype == torch.bool
+    assert (instances.bboxes >= 0).all()
+    assert (instances.bboxes[:, 2] <= ori_shape[1] + 1e-3).all()
+    assert (instances.bboxes[:, 3] <= ori_shape[0] + 1e-3).all()
+    assert result.pred_sem_seg.sem_seg.shape == (1, *ori_shape)
+    assert result.pred_sem_seg.sem_seg.max() < 19
+
+
+@pytest.mark.parametrize(
+    ('switch', 'field'),
+    [
+        ('with_panoptic', 'pred_panoptic_seg'),
+        ('with_instances', 'pred_instances'),
+        ('with_semantic', 'pred_sem_seg'),
+    ],
+)
+def test_each_prediction_can_be_switched_off(cfg, switch, field):
+    cfg = deepcopy(cfg)
+    cfg.test_cfg.panoptic[switch] = False
+    model = MODELS.build(cfg)
+    result = predict(model, torch.zeros(3, 64, 64, dtype=torch.uint8))
+    fields = {'pred_panoptic_seg', 'pred_instances', 'pred_sem_seg'}
+    assert fields & set(result.keys()) == fields - {field}
+
+
+def test_padding_by_a_larger_image_in_the_batch_does_not_move_anything(cfg):
+    # The receptive field reaches into the padding, so features near the border may
+    # differ: what must not differ is where things are. A network whose semantic
+    # logits are a function of place alone shows just that.
+    model = MODELS.build(cfg).eval()
+
+    def logits_of_place(x):
+        height, width = x[0].shape[2:]
+        rows = torch.arange(height).view(1, 1, -1, 1).expand(len(x[0]), 1, -1, width)
+        planes = torch.full((len(x[0]), 19, height, width), -9.0)
+        planes[:, 8:9] = 0.0
+        # class 10 from row 8 of the stride-4 map on, that is from pixel 32 on
+        planes[:, 10:11] = rows - 7.5
+        return dict(seg_preds=planes)
+
+    model.semantic_head.forward = logits_of_place
+    model.test_cfg.panoptic.with_instances = False
+    model.panoptic_fusion_head.test_cfg.score_thr = 2.0  # no instance is this sure
+    small = torch.randint(0, 255, (3, 50, 70), dtype=torch.uint8)
+    large = torch.randint(0, 255, (3, 120, 90), dtype=torch.uint8)
+    samples = []
+    for image in (small, large):
+        shape = tuple(image.shape[1:])
+        samples.append(
+            DetDataSample(
+                metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0))
+            )
+        )
+    with torch.no_grad():
+        batch = dict(inputs=[small, large], data_samples=samples)
+        together = model.test_step(batch)[0]
+    alone = predict(model, small)
+    for result in (together, alone):
+        sem = result.pred_sem_seg.sem_seg[0]
+        assert sem.shape == (50, 70)
+        assert (sem[:32] == 8).all()
+        assert (sem[32:] == 10).all()
+    assert torch.equal(
+        together.pred_panoptic_seg.sem_seg, alone.pred_panoptic_seg.sem_seg
+    )
+
+
+def test_tensor_mode_runs(model):
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
+    with torch.no_grad():
+        outputs = model.eval()(torch.zeros(1, 3, 64, 64), [sample], mode='tensor')
+    assert outputs[-1].shape == (1, 19, 16, 16)

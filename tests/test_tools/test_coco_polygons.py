@@ -1,0 +1,342 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as mask_utils
+
+from mmdet_efficientps.datasets import PanopticDataset
+from mmdet_efficientps.utils.panoptic_ids import rgb2id
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
+from dataset_converters import coco_polygons
+
+HEIGHT, WIDTH = 10, 20
+CATEGORIES = [
+    {'id': 0, 'name': 'road'},
+    {'id': 5, 'name': 'person', 'supercategory': 'human', 'color': [1, 2, 3]},
+    {'id': 7, 'name': 'sky'},
+    {'id': 9, 'name': 'unused'},
+]
+CLASSES = {'things': ['person'], 'stuff': ['road', 'sky']}
+
+
+def rectangle(x1, y1, x2, y2):
+    """Polygon that covers columns x1..x2-1 and rows y1..y2-1."""
+    return [x1, y1, x2, y1, x2, y2, x1, y2]
+
+
+class Source:
+    """A folder with photographs and COCO labels for them."""
+
+    def __init__(self, folder):
+        self.json = folder / 'source.json'
+        self.images = folder / 'photos'
+        self.out = folder / 'out' / 'panoptic_train.json'
+        self.png_dir = folder / 'out' / 'panoptic_train'
+        self.content = {'images': [], 'annotations': [], 'categories': CATEGORIES}
+
+    def add_image(self, name, size=(WIDTH, HEIGHT)):
+        """Add a photograph; gives its id."""
+        path = self.images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', size).save(path)
+        images = self.content['images']
+        images.append(
+            {'id': len(images), 'file_name': name, 'width': WIDTH, 'height': HEIGHT}
+        )
+        return images[-1]['id']
+
+    def add(self, image_id, category_id, segmentation, **keys):
+        """Add an annotation; a box of four numbers becomes a polygon."""
+        if isinstance(segmentation, tuple):
+            segmentation = [rectangle(*segmentation)]
+        self.content['annotations'].append(
+            {
+                'id': len(self.content['annotations']) + 1,
+                'image_id': image_id,
+                'category_id': category_id,
+                'segmentation': segmentation,
+            }
+            | keys
+        )
+
+    def convert(self, **kwargs):
+        """Write the labels and convert them."""
+        self.json.write_text(json.dumps(self.content))
+        return coco_polygons.convert_coco_polygons(
+            self.json, self.images, self.out, **CLASSES | kwargs
+        )
+
+    def run(self, *arguments):
+        """Write the labels and run the command."""
+        self.json.write_text(json.dumps(self.content))
+        parser = argparse.ArgumentParser()
+        coco_polygons.add_arguments(parser)
+        paths = [str(self.json), str(self.images), '--out', str(self.out)]
+        coco_polygons.main(parser.parse_args([*paths, '--nproc', '1', *arguments]))
+
+    def read(self, number=0):
+        """Give the class-name map and segments of an image, read from disk."""
+        panoptic = json.loads(self.out.read_text())
+        annotation = panoptic['annotations'][number]
+        ids = rgb2id(np.array(Image.open(self.png_dir / annotation['file_name'])))
+        return ids, {s['id']: s for s in annotation['segments_info']}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A source of one photograph with sky, road and two persons."""
+    source = Source(tmp_path)
+    source.add_image('a.b.jpg')
+    source.add(0, 7, (0, 0, 20, 3))
+    source.add(0, 0, (0, 5, 8, 10))
+    source.add(0, 0, (12, 5, 20, 10))
+    source.add(0, 5, (2, 6, 4, 8))
+    source.add(0, 5, (1, 4, 7, 9))
+    return source
+
+
+def test_segments_are_where_the_polygons_are(source):
+    report = source.convert()
+    ids, segments = source.read()
+    expected = np.full((HEIGHT, WIDTH), -1)
+    expected[0:3] = 7
+    expected[5:10, 0:8] = expected[5:10, 12:20] = 0
+    expected[4:9, 1:7] = 5
+    category = {0: -1} | {i: s['category_id'] for i, s in segments.items()}
+    np.testing.assert_array_equal(np.vectorize(category.get)(ids), expected)
+    assert report.void_share == pytest.approx((expected == -1).mean())
+
+
+def test_stuff_of_a_class_is_one_segment_and_every_thing_its_own(source):
+    report = source.convert()
+    assert report.segments == {'person': 2, 'road': 1, 'sky': 1}
+    ids, segments = source.read()
+    assert ids[9, 0] == ids[9, 19]
+    road = segments[ids[9, 0]]
+    assert road['bbox'] == [0, 5, 20, 5]
+    assert road['area'] == (ids == road['id']).sum() == 40 + 40 - 24
+    assert len(segments) == 4
+    assert not any(s['iscrowd'] for s in segments.values())
+
+
+def test_smaller_thing_is_in_front(source):
+    source.convert()
+    ids, segments = source.read()
+    assert segments[ids[6, 2]]['bbox'] == [2, 6, 2, 2]
+    assert segments[ids[6, 2]]['area'] == 4
+    assert segments[ids[4, 1]]['area'] == 6 * 5 - 4
+
+
+def test_crowds_of_a_class_are_one_segment_behind_things(source):
+    crowd = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order='F')
+    crowd[3:5] = 1
+    rle = mask_utils.encode(crowd)
+    rle['counts'] = rle['counts'].decode()
+    source.add(0, 5, rle, iscrowd=1)
+    # A person that is larger than the second crowd, and in front of it all the same.
+    source.add(0, 5, (14, 4, 20, 10))
+    run_lengths = {'size': [HEIGHT, WIDTH], 'counts': [9 * 19, 5 + 5 + 9, 10]}
+    mask = mask_utils.decode(mask_utils.frPyObjects(run_lengths, HEIGHT, WIDTH))
+    assert mask.sum() == 19
+    source.add(0, 5, run_lengths, iscrowd=1)
+    source.convert()
+    ids, segments = source.read()
+    crowds = [s for s in segments.values() if s['iscrowd']]
+    assert len(crowds) == 1
+    expected = (crowd | mask).astype(bool)
+    expected[4:9, 1:7] = expected[4:10, 14:20] = False
+    np.testing.assert_array_equal(ids == crowds[0]['id'], expected)
+
+
+def test_json_has_things_first_with_the_ids_of_the_source(source):
+    source.convert()
+    panoptic = json.loads(source.out.read_text())
+    assert panoptic['images'] == source.content['images']
+    assert panoptic['annotations'][0]['image_id'] == 0
+    assert panoptic['annotations'][0]['file_name'] == 'a.b.png'
+    categories = panoptic['categories']
+    assert [(c['id'], c['name'], c['isthing']) for c in categories] == [
+        (5, 'person', 1),
+        (0, 'road', 0),
+        (7, 'sky', 0),
+    ]
+    assert categories[0]['color'] == [1, 2, 3]
+    assert categories[0]['supercategory'] == 'human'
+    assert categories[1]['color'] != categories[2]['color']
+
+
+def test_result_is_a_panoptic_dataset(source):
+    source.convert()
+    dataset = PanopticDataset(
+        ann_file=str(source.out),
+        data_prefix={'img': str(source.images), 'seg': str(source.png_dir)},
+        pipeline=[
+            {'type': 'LoadImageFromFile'},
+            {'type': 'mmdet.LoadPanopticSegments'},
+        ],
+    )
+    loaded = dataset[0]
+    assert dataset.metainfo['classes'] == ('person', 'road', 'sky')
+    assert sorted(loaded['gt_bboxes'].tensor.tolist()) == [[1, 4, 7, 9], [2, 6, 4, 8]]
+    assert loaded['gt_seg_map'][0, 0] == 2
+
+
+def test_image_without_annotations_is_all_void(source):
+    source.add_image('empty/c.png')
+    report = source.convert()
+    ids, segments = source.read(1)
+    assert not ids.any()
+    assert not segments
+    assert (source.png_dir / 'empty' / 'c.png').is_file()
+    assert report.num_images == 2
+
+
+def test_annotation_without_visible_pixel_is_dropped_and_counted(source):
+    source.add(0, 5, (2, 6, 4, 8))
+    source.add(0, 5, [[3, 3, 3, 3, 3, 3]])
+    report = source.convert()
+    assert report.num_dropped == 2
+    assert report.segments['person'] == 2
+
+
+def test_ignored_category_is_not_drawn(source):
+    report = source.convert(stuff=['road'], ignore=['sky'])
+    ids, _ = source.read()
+    assert not ids[0:3].any()
+    assert report.segments == {'person': 2, 'road': 1}
+
+
+def test_unlisted_category_without_annotations_is_only_a_notice(source):
+    assert source.convert().unused == ['unused']
+
+
+@pytest.mark.parametrize(
+    ('lists', 'message'),
+    [
+        ({'stuff': ['road']}, r"not listed: \{'sky': 1\}"),
+        ({'stuff': ['road', 'sky', 'lake']}, r"no such category: \['lake'\]"),
+        ({'things': ['person', 'sky']}, r"twice.*\['sky'\]"),
+        ({'things': [], 'stuff': []}, 'name the classes'),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(source, lists, message):
+    with pytest.raises(ValueError, match=message):
+        source.convert(**lists)
+
+
+def test_images_of_one_stem_are_refused(source):
+    source.add_image('a.b.png')
+    with pytest.raises(ValueError, match=r"\['a\.b\.png'\]"):
+        source.convert()
+
+
+@pytest.fixture
+def spoilt(source):
+    """The source with six more photographs that have a problem each."""
+    for name in ('gone', 'broken', 'short', 'size', 'category', 'points'):
+        source.add_image(f'{name}.jpg', (WIDTH, 9) if name == 'size' else (WIDTH, 10))
+    (source.images / 'gone.jpg').unlink()
+    (source.images / 'broken.jpg').write_bytes(b'')
+    whole = (source.images / 'short.jpg').read_bytes()
+    (source.images / 'short.jpg').write_bytes(whole[: len(whole) - 30])
+    source.add(5, 99, (0, 0, 5, 5))
+    source.add(6, 5, [rectangle(0, 0, 5, 5), [1, 1, 4, 4]])
+    return source
+
+
+def test_problems_are_collected_and_good_images_kept(spoilt):
+    report = spoilt.convert()
+    panoptic = json.loads(spoilt.out.read_text())
+    assert [image['file_name'] for image in panoptic['images']] == ['a.b.jpg']
+    assert [annotation['image_id'] for annotation in panoptic['annotations']] == [0]
+    assert [path.name for path in spoilt.png_dir.iterdir()] == ['a.b.png']
+    expected = {
+        'gone.jpg': 'missing',
+        'broken.jpg': 'cannot be read',
+        'short.jpg': 'cannot be read',
+        'size.jpg': '(20, 9) (width, height), its labels say (20, 10)',
+        'category.jpg': 'annotation 6 has unknown category id 99',
+        'points.jpg': 'annotation 7 has a polygon of less than 3 points',
+    }
+    assert report.problems.keys() == expected.keys()
+    for name, message in expected.items():
+        assert message in report.problems[name][0]
+
+
+def test_command_fails_after_problems_and_names_them(spoilt, capsys):
+    with pytest.raises(SystemExit) as error:
+        spoilt.run('--things', 'person', '--stuff', 'road', 'sky')
+    assert error.value.code == 1
+    printed = capsys.readouterr().out
+    assert '6 images left out' in printed
+    assert 'gone.jpg' in printed
+
+
+def test_command_prints_a_summary(source, capsys):
+    source.run('--things', 'person', '--stuff', 'road', 'sky')
+    printed = capsys.readouterr().out
+    assert '| person | 2 ' in printed
+    assert '1 images, 27.0 % void' in printed
+    assert 'without annotations: unused' in printed
+
+
+def test_command_reads_the_classes_from_a_file(source, tmp_path):
+    path = tmp_path / 'classes.yml'
+    path.write_text('things: [person]\nstuff:\n- road\nignore: [sky]\n')
+    source.run('--classes', str(path))
+    assert len(json.loads(source.out.read_text())['categories']) == 2
+
+
+def test_command_refuses_keys_it_does_not_know(source, tmp_path):
+    path = tmp_path / 'classes.yml'
+    path.write_text('thing: [person]\nstuff: [road, sky]\n')
+    with pytest.raises(SystemExit, match=r"unknown keys \['thing'\]"):
+        source.run('--classes', str(path))
+
+
+def test_command_says_what_is_wrong_with_the_classes(source):
+    with pytest.raises(SystemExit, match='error: categories with annotations'):
+        source.run('--things', 'person')
+
+
+def test_only_what_changed_is_drawn_again(source):
+    source.add_image('b.jpg')
+    source.convert()
+    old = {path.name: path.stat().st_mtime_ns for path in source.png_dir.iterdir()}
+    first = source.out.read_text()
+    report = source.convert()
+    assert source.out.read_text() == first
+    assert report.segments == {'person': 2, 'road': 1, 'sky': 1}
+    new = {path.name: path.stat().st_mtime_ns for path in source.png_dir.iterdir()}
+    assert new == old
+
+    source.add(1, 7, (0, 0, 20, 10))
+    assert source.convert().segments['sky'] == 2
+    new = {path.name: path.stat().st_mtime_ns for path in source.png_dir.iterdir()}
+    assert new['a.b.png'] == old['a.b.png']
+    assert new['b.png'] != old['b.png']
+
+
+def test_image_that_changed_is_checked_again(source):
+    source.convert()
+    Image.new('RGB', (WIDTH, 9)).save(source.images / 'a.b.jpg')
+    assert 'labels say' in source.convert().problems['a.b.jpg'][0]
+
+
+def test_number_of_processes_does_not_change_the_result(source, tmp_path):
+    for number in range(5):
+        source.add(source.add_image(f'{number}.png'), 5, (number, 0, 9, 9))
+    source.convert(nproc=1)
+    files = [source.out, *sorted(source.png_dir.iterdir())]
+    expected = [path.read_bytes() for path in files]
+    source.out = tmp_path / 'again' / 'panoptic_train.json'
+    source.png_dir = source.out.with_suffix('')
+    source.convert(nproc=2)
+    files = [source.out, *sorted(source.png_dir.iterdir())]
+    assert [path.read_bytes() for path in files] == expected

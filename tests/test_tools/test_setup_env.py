@@ -1,0 +1,255 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The set-up finds what is missing before it starts, and says what to do."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / 'tools' / 'setup_env.py'
+GIB = 2**30
+
+
+@pytest.fixture(scope='module')
+def setup_env():
+    spec = importlib.util.spec_from_file_location('setup_env', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('version', [(3, 10, 0), (3, 11, 7), (3, 12, 9)])
+def test_supported_python_passes(setup_env, version):
+    setup_env.check_version(version, 'python3')
+
+
+@pytest.mark.parametrize('version', [(2, 7, 18), (3, 9, 18), (3, 13, 0)])
+def test_unsupported_python_is_named(setup_env, version):
+    with pytest.raises(setup_env.SetupError, match=f'3.{version[1]}|2.7') as caught:
+        setup_env.check_version(version, '/usr/bin/python3')
+    assert '/usr/bin/python3' in str(caught.value)
+    assert 'PYTHON=' in str(caught.value)
+
+
+def test_python_without_ensurepip_says_what_to_install(setup_env, monkeypatch):
+    monkeypatch.setattr(
+        setup_env.importlib.util, 'find_spec', lambda m: None if m == 'ensurepip' else 1
+    )
+    with pytest.raises(setup_env.SetupError, match='python3-venv'):
+        setup_env.check_venv_modules()
+
+
+def test_missing_compiler_says_what_to_install(setup_env, monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.delenv('CXX', raising=False)
+    with pytest.raises(setup_env.SetupError, match=r'no C\+\+ compiler') as caught:
+        setup_env.check_compiler(str(tmp_path))
+    assert 'g++' in str(caught.value)
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """Makes a compiler of a shell command and chooses it."""
+
+    def make(command):
+        path = tmp_path / 'compiler'
+        path.write_text(f'#!/bin/sh\n{command}\n')
+        path.chmod(0o755)
+        monkeypatch.setenv('CXX', str(path))
+
+    return make
+
+
+def test_missing_headers_say_what_to_install(setup_env, compiler, tmp_path):
+    compiler('exit 0')
+    with pytest.raises(setup_env.SetupError, match='Python.h') as caught:
+        setup_env.check_compiler(str(tmp_path))
+    assert 'python3-dev' in str(caught.value)
+
+
+def test_compiler_that_fails_is_quoted(setup_env, compiler, tmp_path):
+    (tmp_path / 'Python.h').touch()
+    compiler('cat >/dev/null; echo unknown option -std=c++17 >&2; exit 1')
+    with pytest.raises(setup_env.SetupError, match='unknown option'):
+        setup_env.check_compiler(str(tmp_path))
+
+
+def test_compiler_that_works_passes(setup_env, compiler, tmp_path):
+    (tmp_path / 'Python.h').touch()
+    compiler('cat >/dev/null')
+    setup_env.check_compiler(str(tmp_path))
+
+
+def test_full_disk_is_found_before_anything_is_installed(
+    setup_env, monkeypatch, tmp_path
+):
+    usage = setup_env.shutil._ntuple_diskusage(100 * GIB, 99 * GIB, GIB)
+    monkeypatch.setattr(setup_env.shutil, 'disk_usage', lambda place: usage)
+    with pytest.raises(setup_env.SetupError, match='Only 1.0 GB'):
+        setup_env.check_disk(tmp_path)
+
+
+def torch_build(cuda, sees_gpu):
+    return {
+        'version': '2.13.0',
+        'cuda': cuda,
+        'sees_gpu': sees_gpu,
+        'cuda_home': '/usr/local/cuda',
+    }
+
+
+@pytest.mark.parametrize(
+    ('cuda', 'sees_gpu', 'nvcc', 'has_gpu', 'go_on', 'words'),
+    [
+        (None, False, None, False, True, ''),
+        (None, False, '13.0', False, True, ''),
+        ('13.0', False, None, False, True, ''),
+        ('13.0', True, '13.0', True, True, ''),
+        ('13.0', True, '13.1', True, True, ''),
+        (None, False, '13.0', True, True, 'a build without CUDA'),
+        ('13.0', False, '13.0', True, True, 'driver new enough'),
+        ('13.0', True, None, True, False, 'no CUDA compiler'),
+        ('13.0', True, '12.4', True, False, 'is 12.4'),
+    ],
+)
+def test_cuda_advice(
+    setup_env, monkeypatch, cuda, sees_gpu, nvcc, has_gpu, go_on, words
+):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    result = setup_env.cuda_advice(torch_build(cuda, sees_gpu), nvcc, has_gpu)
+    assert result[0] is go_on
+    assert words in result[1]
+    assert bool(result[1]) is bool(words)
+
+
+def test_gpu_hidden_on_purpose_is_not_mentioned(setup_env, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    assert setup_env.cuda_advice(torch_build('13.0', False), None, True) == (True, '')
+
+
+@pytest.mark.parametrize(
+    ('processors', 'gib', 'jobs'), [(2, 24, 2), (16, 8, 4), (8, 1, 1), (64, 128, 64)]
+)
+def test_compilers_fit_processors_and_memory(setup_env, processors, gib, jobs):
+    assert setup_env.build_jobs(processors, gib * GIB) == jobs
+
+
+def test_progress_is_the_last_step_of_ninja(setup_env):
+    log = '  [1/77] c++ a.cpp\n  warning: x[3/4]\n  [23/77] c++ b.cpp\n  note\n'
+    assert setup_env.ninja_progress(log) == ', 23 of 77 files'
+    assert setup_env.ninja_progress('Collecting mmcv==2.1.0\n') == ''
+
+
+def test_duration_is_for_people(setup_env):
+    assert setup_env.duration(12.7) == '12 s'
+    assert setup_env.duration(190) == '3 min 10 s'
+
+
+@pytest.mark.parametrize(
+    ('log', 'advice'),
+    [
+        ("OSError: [Errno 28] No space left on device: '/tmp/x'", 'disk is full'),
+        ('a.cpp:1:10: fatal error: Python.h: No such file', 'python3-dev'),
+        ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
+        ('The detected CUDA version (12.4) mismatches the version', 'CUDA_HOME'),
+        ('Temporary failure in name resolution', 'network'),
+        ('ERROR: No matching distribution found for torch==2.13.0', 'PYTHON='),
+        ('error: something nobody has seen before', ''),
+    ],
+)
+def test_known_failure_is_explained(setup_env, log, advice):
+    explanation = setup_env.explain_failure(f'Collecting x\n{log}\n')
+    assert advice in explanation
+    assert bool(explanation) is bool(advice)
+
+
+@pytest.fixture
+def half_made(setup_env, tmp_path):
+    """An environment whose set-up was cut off before the end."""
+    environment = setup_env.Environment(tmp_path / 'venv')
+    environment.python.parent.mkdir(parents=True)
+    environment.python.symlink_to(sys.executable)
+    return environment
+
+
+def test_half_made_environment_is_not_complete(setup_env, half_made):
+    assert not half_made.is_complete()
+    half_made.stamp.write_text(setup_env.fingerprint())
+    assert half_made.is_complete()
+
+
+def test_environment_of_other_requirements_is_not_complete(half_made):
+    half_made.stamp.write_text('the requirements of last month')
+    assert not half_made.is_complete()
+
+
+def test_environment_without_its_python_is_not_complete(setup_env, half_made):
+    half_made.stamp.write_text(setup_env.fingerprint())
+    half_made.python.unlink()
+    assert not half_made.is_complete()
+
+
+def test_folder_that_is_no_environment_is_left_alone(setup_env, tmp_path):
+    (tmp_path / 'thesis.tex').write_text('years of work')
+    with pytest.raises(setup_env.SetupError, match='no virtual environment'):
+        setup_env.Environment(tmp_path).create()
+    assert (tmp_path / 'thesis.tex').read_text() == 'years of work'
+
+
+def test_own_max_jobs_is_kept(setup_env, monkeypatch, tmp_path):
+    monkeypatch.setenv('MAX_JOBS', '7')
+    assert setup_env.Environment(tmp_path).variables['MAX_JOBS'] == '7'
+
+
+def test_mmcv_is_never_built_without_ops(setup_env, monkeypatch, tmp_path):
+    monkeypatch.setenv('MMCV_WITH_OPS', '0')
+    assert setup_env.Environment(tmp_path).variables['MMCV_WITH_OPS'] == '1'
+
+
+class FakeEnvironment:
+    """Answers like an environment in which a package works after n builds."""
+
+    log = 'setup.log'
+
+    def __init__(self, works_after):
+        self.works_after = works_after
+        self.builds = []
+
+    def has(self, requirement):
+        return bool(self.builds)
+
+    def check(self, code):
+        works = len(self.builds) >= self.works_after
+        return '' if works else 'ImportError: _ext.so: undefined symbol: _ZN3c10'
+
+    def pip_install(self, title, *arguments):
+        self.builds.append(arguments)
+
+
+def test_build_that_works_is_not_repeated(setup_env):
+    environment = FakeEnvironment(works_after=1)
+    setup_env.install_compiled(environment, 'mmcv==2.1.0', 'import mmcv.ops')
+    assert len(environment.builds) == 1
+    assert '--no-build-isolation' in environment.builds[0]
+    setup_env.install_compiled(environment, 'mmcv==2.1.0', 'import mmcv.ops')
+    assert len(environment.builds) == 1
+
+
+def test_cached_build_for_another_torch_is_built_anew_without_cache(setup_env):
+    environment = FakeEnvironment(works_after=2)
+    setup_env.install_compiled(environment, 'mmcv==2.1.0', 'import mmcv.ops')
+    assert '--no-cache-dir' not in environment.builds[0]
+    assert {'--no-cache-dir', '--force-reinstall'} <= set(environment.builds[1])
+
+
+def test_build_that_never_works_stops_after_two(setup_env):
+    environment = FakeEnvironment(works_after=3)
+    with pytest.raises(setup_env.SetupError, match='undefined symbol'):
+        setup_env.install_compiled(environment, 'mmcv==2.1.0', 'import mmcv.ops')
+    assert len(environment.builds) == 2
+
+
+def test_requirements_are_pinned(setup_env):
+    for name in (*setup_env.PREBUILT, 'compiled'):
+        assert all('==' in line for line in setup_env.pinned(name))
