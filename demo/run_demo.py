@@ -17,7 +17,7 @@ import numpy as np
 from mmdet_efficientps.visualization import plot_training_curves, read_scalars
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = 'configs/efficientps/efficientps_lite0-small_1xb4-500_toy-city-256x512.py'
+CONFIG = 'configs/efficientps/efficientps_lite0-small_1xb2-500_toy-city-256x512.py'
 
 
 def run(*command: str) -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     minutes = (time.time() - start) / 60
     print(
         f'\nDone in {minutes:.1f} minutes. The PQ table is above; look at\n'
-        f'  {work_dir / "overview.png"}   four scenes: image, ground truth, prediction\n'
+        f'  {work_dir / "overview.png"}   four scenes with ground truth and prediction\n'
         f'  {pictures}/   all {len(scenes)} validation scenes\n'
         f'  {work_dir / "curves.png"}   losses and PQ over the training\n'
         f'  {checkpoint}   the trained network'

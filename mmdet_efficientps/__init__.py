@@ -13,6 +13,9 @@ from .version import __version__
 check_environment()
 
 from . import datasets, engine, evaluation, models, visualization  # noqa: E402
+from .utils.checkpoint_loading import allow_mmengine_checkpoints  # noqa: E402
+
+allow_mmengine_checkpoints()
 
 __all__ = [
     '__version__',

@@ -25,5 +25,8 @@ param_scheduler = [
     ),
 ]
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
-default_hooks = dict(checkpoint=dict(by_epoch=True, interval=10))
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=True),
+    checkpoint=dict(by_epoch=True, interval=10),
+)
 log_processor = dict(by_epoch=True)

@@ -17,7 +17,7 @@ meta_keys = (
 )
 
 train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='LoadCheckedImage', backend_args=backend_args),
     dict(type='LoadPanopticSegments', backend_args=backend_args),
     dict(
         type='RandomResize',
@@ -36,7 +36,7 @@ train_pipeline = [
     dict(type='PackDetInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='LoadCheckedImage', backend_args=backend_args),
     dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
     dict(type='PackDetInputs', meta_keys=meta_keys),
 ]

@@ -6,12 +6,12 @@ data_root = 'data/toy_city/'
 prepare_hint = 'python tools/prepare_dataset.py toy-city'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='LoadCheckedImage', backend_args=None),
     dict(type='LoadPanopticSegments', backend_args=None),
     dict(
         type='RandomResize',
         scale=(512, 256),
-        ratio_range=(0.75, 1.5),
+        ratio_range=(0.8, 1.25),
         keep_ratio=True,
     ),
     dict(
@@ -25,13 +25,13 @@ train_pipeline = [
     dict(type='PackDetInputs', meta_keys={{_base_.meta_keys}}),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='LoadCheckedImage', backend_args=None),
     dict(type='Resize', scale=(512, 256), keep_ratio=True),
     dict(type='PackDetInputs', meta_keys={{_base_.meta_keys}}),
 ]
 
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     dataset=dict(
         data_root=data_root, pipeline=train_pipeline, prepare_hint=prepare_hint

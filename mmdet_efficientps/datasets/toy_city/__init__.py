@@ -2,5 +2,6 @@
 """Toy city: procedural street scenes in the Cityscapes layout."""
 
 from .scene import Scene, render_scene
+from .writer import write_toy_city
 
-__all__ = ['Scene', 'render_scene']
+__all__ = ['Scene', 'render_scene', 'write_toy_city']

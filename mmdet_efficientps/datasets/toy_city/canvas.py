@@ -224,13 +224,13 @@ class Canvas:
 
     def darken(self, polygon: np.ndarray, factor: float) -> None:
         """Multiply the brightness inside a polygon, as a shadow does."""
-        roi = self._roi([polygon])
+        # A soft edge; the size follows the polygon, so near shadows are softer.
+        sigma = 0.04 * float(np.ptp(polygon, axis=0).min()) + 0.3
+        roi = self._roi([polygon], margin=3 * sigma)
         if roi is None:
             return
         view, mask = self._view_and_mask([polygon], roi)
-        # A soft edge; the size follows the polygon, so near shadows are softer.
-        sigma = 0.04 * min(mask.shape) + 0.5
-        soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
+        soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma * SUPERSAMPLING)
         view[:] = view * (1 - (1 - factor) * soft / 255)[..., None]
 
     def record(self, label: str, polygons: Iterable[np.ndarray]) -> None:
@@ -246,14 +246,9 @@ class Canvas:
             return
         top, bottom, left, right = roi
         union = np.zeros((bottom - top, right - left), np.uint8)
-        for polygon in polygons:
-            cv2.fillPoly(
-                union,
-                [self._fixed_point(polygon, roi)],
-                255,
-                cv2.LINE_8,
-                _SHIFT,
-            )
+        # One by one: polygons filled together cancel out where they overlap.
+        for points in self._fixed_point(polygons, roi):
+            cv2.fillPoly(union, [points], 255, cv2.LINE_8, _SHIFT)
         shape = (union.shape[1] // SUPERSAMPLING, union.shape[0] // SUPERSAMPLING)
         mask = cv2.resize(union, shape, interpolation=cv2.INTER_AREA)
         mask = (mask >= _COVERAGE * 255).astype(np.uint8)
@@ -269,11 +264,13 @@ class Canvas:
             outline += [outline[-1]] * (3 - len(outline))
             self.objects.append({'label': label, 'polygon': outline})
 
-    def _roi(self, polygons: list[np.ndarray]) -> tuple[int, int, int, int] | None:
+    def _roi(
+        self, polygons: list[np.ndarray], margin: float = 0.0
+    ) -> tuple[int, int, int, int] | None:
         """Bounds (top, bottom, left, right) in supersampled pixels, whole pixels."""
         points = np.concatenate(polygons)
-        left, top = np.floor(points.min(0)).astype(int)
-        right, bottom = np.ceil(points.max(0)).astype(int) + 1
+        left, top = np.floor(points.min(0) - margin).astype(int)
+        right, bottom = np.ceil(points.max(0) + margin).astype(int) + 1
         left, top = max(left, 0), max(top, 0)
         right = min(right, self.camera.width)
         bottom = min(bottom, self.camera.height)
@@ -281,24 +278,26 @@ class Canvas:
             return None
         return tuple(int(SUPERSAMPLING * v) for v in (top, bottom, left, right))
 
-    def _fixed_point(self, polygon: np.ndarray, roi=(0, 0, 0, 0)) -> np.ndarray:
+    def _fixed_point(self, polygons, roi=(0, 0, 0, 0)) -> list[np.ndarray]:
         """Pixels to the fixed-point coordinates of cv2.fillPoly within a roi."""
         top, _, left, _ = roi
         # OpenCV puts integer coordinates on pixel centres.
-        points = polygon * SUPERSAMPLING - 0.5 - np.array([left, top])
+        points = np.concatenate(polygons) * SUPERSAMPLING - (0.5 + left, 0.5 + top)
         limit = 2.0**26
-        return np.clip(np.round(points * 2**_SHIFT), -limit, limit).astype(np.int32)
+        points = np.round(points * 2**_SHIFT).clip(-limit, limit).astype(np.int32)
+        ends = np.cumsum([len(polygon) for polygon in polygons]).tolist()
+        return [points[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def _view_and_mask(self, polygons, roi) -> tuple[np.ndarray, np.ndarray]:
         top, bottom, left, right = roi
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        points = [self._fixed_point(polygon, roi) for polygon in polygons]
+        points = self._fixed_point(polygons, roi)
         cv2.fillPoly(mask, points, 255, cv2.LINE_8, _SHIFT)
         return self.pixels[top:bottom, left:right], mask
 
     def _paint_part(self, part: Part, colour: np.ndarray, clear: float) -> None:
         if part.texture is None and part.falloff == 1:
-            points = [self._fixed_point(polygon) for polygon in part.polygons]
+            points = self._fixed_point(part.polygons)
             cv2.fillPoly(self.pixels, points, colour.tolist(), cv2.LINE_8, _SHIFT)
             return
         roi = self._roi(list(part.polygons))

@@ -41,6 +41,8 @@ _HEIGHT = {
 # An instance with fewer visible pixels is left to its surroundings, as an
 # annotator would do.
 _MIN_VISIBLE = 4
+# How often a place is drawn for something before it is left out.
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,7 @@ def render_scene(
     Raises:
         ValueError: If the size is too small or the density is negative.
     """
-    if min(size) < 32:
-        raise ValueError(f'size {tuple(size)}: a scene needs at least 32 x 32 pixels')
-    if density < 0:
-        raise ValueError(f'density {density}: must not be negative')
+    check_parameters(size, density)
     rng = np.random.default_rng(seed)
     height, width = size
     camera = Camera(
@@ -127,6 +126,22 @@ def render_scene(
         'objects': _visible(street.canvas.objects, size),
     }
     return Scene(image, annotation)
+
+
+def check_parameters(size: tuple[int, int], density: float) -> None:
+    """Check that a scene can be rendered with these parameters.
+
+    Args:
+        size: Height and width in pixels.
+        density: Relative number of things.
+
+    Raises:
+        ValueError: If the size is too small or the density is negative.
+    """
+    if min(size) < 32:
+        raise ValueError(f'size {tuple(size)}: a scene needs at least 32 x 32 pixels')
+    if density < 0:
+        raise ValueError(f'density {density}: must not be negative')
 
 
 def _visible(objects: list[dict], size: tuple[int, int]) -> list[dict]:
@@ -335,6 +350,8 @@ class _Street:
 
     def _distance(self, near: float, far: float) -> float:
         """Log-uniform distance: as many near things as far ones in the picture."""
+        # A crowd needs room: what is near would hide the rest of it.
+        near = min(near * max(self.density, 1.0) ** 0.5, far)
         return float(np.exp(self.rng.uniform(np.log(near), np.log(far))))
 
     def _free(self, label: str, x: float, z: float, yaw: float) -> bool:
@@ -364,7 +381,8 @@ class _Street:
         )
         points = self.camera.project(corners)
         box = np.concatenate([points.min(0), points.max(0), [z]])
-        if self._hidden_share(box) > 0.45:
+        # A crowded street hides more of what is far.
+        if self._hidden_share(box) > np.clip(0.45 * self.density**0.4, 0.45, 0.8):
             return False
         self.boxes.append(box)
         self.footprints.append(footprint)
@@ -414,8 +432,8 @@ class _Street:
     def _later(self, z: float, paint: Callable[[], None]) -> None:
         self.painters.append((z, paint))
 
-    def _vehicle(self, label: str, x: float, z: float, yaw: float) -> bool:
-        """Place a vehicle without a rider, if there is room."""
+    def _stand(self, label: str, x: float, z: float, yaw: float) -> bool:
+        """Place a vehicle without a rider, or a person, if there is room."""
         if not self._free(label, x, z, yaw):
             return False
         pose = self._pose(x, z, yaw)
@@ -427,9 +445,10 @@ class _Street:
         self._later(z, paint)
         return True
 
-    def _ridden(self, label: str, x: float, z: float, yaw: float) -> None:
+    def _ridden(self, label: str, x: float, z: float, yaw: float) -> bool:
+        """Place a two-wheeler and its rider, if there is room."""
         if not self._free(label, x, z, yaw):
-            return
+            return False
         pose = self._pose(x, z, yaw)
 
         def paint():
@@ -439,55 +458,56 @@ class _Street:
             self.canvas.add('rider', parts, z)
 
         self._later(z, paint)
+        return True
 
     def _place_traffic(self) -> None:
         """Place what drives, what crosses and what is parked."""
         rng = self.rng
         if self.has_train:
-            for _ in range(8):
-                z = self._distance(15, 60)
-                if self._vehicle('train', self.track, z, rng.choice([0.0, np.pi])):
-                    break
+            self._attempt(self._run_train)
         for label, mean in (('bus', 0.55), ('truck', 0.65)):
             for _ in range(self._count(mean)):
-                for _ in range(6):
-                    if self._drive(label, self._distance(11, 70)):
-                        break
+                self._attempt(self._drive, label, 11, 70)
         if rng.random() < 0.25:
             z = self._distance(9, 35)
             x = rng.uniform(*self.road)
-            self._vehicle('car', x, z, rng.choice([-1, 1]) * np.pi / 2)
+            self._stand('car', x, z, rng.choice([-1, 1]) * np.pi / 2)
         for _ in range(self._count(2.4)):
-            self._drive('car', self._distance(6, 110))
+            self._attempt(self._drive, 'car', 6, 110)
         for side in (-1, 1):
             if rng.random() < 0.6:
                 self._park(side)
         for label, mean in (('bicycle', 1.0), ('motorcycle', 0.65)):
             for _ in range(self._count(mean)):
-                for _ in range(6):
-                    if self._ride(label):
-                        break
+                self._attempt(self._ride, label)
 
-    def _drive(self, label: str, z: float) -> bool:
+    def _attempt(self, place: Callable[..., bool], *args) -> None:
+        """Place something where there is room, if a few draws find any."""
+        for _ in range(_ATTEMPTS):
+            if place(*args):
+                return
+
+    def _run_train(self) -> bool:
+        yaw = self.rng.choice([0.0, np.pi])
+        return self._stand('train', self.track, self._distance(15, 60), yaw)
+
+    def _drive(self, label: str, near: float, far: float) -> bool:
         rng = self.rng
+        z = self._distance(near, far)
         if rng.random() < 0.5:
             x, yaw = rng.choice(self.oncoming), np.pi
         else:
             x, yaw = rng.choice(self.along), 0.0
-        return self._vehicle(
-            label, x + rng.normal(0, 0.2), z, yaw + rng.normal(0, 0.06)
-        )
+        return self._stand(label, x + rng.normal(0, 0.2), z, yaw + rng.normal(0, 0.06))
 
     def _ride(self, label: str) -> bool:
         rng = self.rng
-        before = len(self.footprints)
         z = self._distance(6, 45)
         x = rng.uniform(self.road[0] + 0.6, self.road[1] - 0.4)
         yaw = 0.0 if x > self.road[0] / 3 else np.pi
         if rng.random() < 0.35:
             yaw = rng.choice([-1, 1]) * np.pi / 2
-        self._ridden(label, x, z, yaw + rng.normal(0, 0.35))
-        return len(self.footprints) > before
+        return self._ridden(label, x, z, yaw + rng.normal(0, 0.35))
 
     def _park(self, side: int) -> None:
         """Park a row at the edge of the road; what is far becomes a group."""
@@ -508,7 +528,7 @@ class _Street:
             kinds = ['car', 'truck', 'caravan', 'trailer', 'motorcycle']
             label = str(rng.choice(kinds, p=[0.84, 0.04, 0.04, 0.03, 0.05]))
             yaw = 0.0 if side > 0 else np.pi
-            self._vehicle(label, x, z, yaw + rng.normal(0, 0.04))
+            self._stand(label, x, z, yaw + rng.normal(0, 0.04))
             z += rng.uniform(6, 10) + 0.1 * z
         if rng.random() < 0.35:
             self._group('car', x, max(z, 55.0) + rng.uniform(0, 25))
@@ -535,22 +555,10 @@ class _Street:
         """Place people on foot, parked two-wheelers, and crowds."""
         rng = self.rng
         for _ in range(self._count(4.5)):
-            walk = self.walks[int(rng.choice([-1, 1]))]
-            x, z = rng.uniform(walk[0] + 0.3, walk[1] - 0.3), self._distance(6, 90)
-            if rng.random() < 0.25:
-                x = rng.uniform(*self.road)
-            along = (
-                rng.choice([0, np.pi]) if rng.random() < 0.6 else rng.uniform(0, 6.3)
-            )
-            companions = 2 if rng.random() < 0.25 else 1
-            for i in range(companions):
-                self._vehicle('person', x + 0.75 * i, z, along)
+            self._attempt(self._walk)
         for label, mean in (('bicycle', 0.7), ('motorcycle', 0.35)):
             for _ in range(self._count(mean)):
-                walk = self.walks[int(rng.choice([-1, 1]))]
-                x, z = rng.uniform(*walk), self._distance(6, 35)
-                yaw = rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.5)
-                self._vehicle(label, x, z, yaw)
+                self._attempt(self._lean, label)
         for label, odds, near, far in (
             ('person', 0.3, 35, 80),
             ('bicycle', 0.18, 14, 40),
@@ -558,6 +566,26 @@ class _Street:
             if rng.random() < odds * min(self.density, 3):
                 walk = self.walks[int(rng.choice([-1, 1]))]
                 self._group(label, float(np.mean(walk)), self._distance(near, far))
+
+    def _walk(self) -> bool:
+        """Place a person, maybe with another one beside."""
+        rng = self.rng
+        walk = self.walks[int(rng.choice([-1, 1]))]
+        x, z = rng.uniform(walk[0] + 0.3, walk[1] - 0.3), self._distance(6, 110)
+        if rng.random() < 0.25:
+            x = rng.uniform(*self.road)
+        yaw = rng.choice([0, np.pi]) if rng.random() < 0.6 else rng.uniform(0, 6.3)
+        is_placed = self._stand('person', x, z, yaw)
+        if is_placed and rng.random() < 0.25:
+            self._stand('person', x + 0.75, z, yaw)
+        return is_placed
+
+    def _lean(self, label: str) -> bool:
+        """Place a parked two-wheeler."""
+        rng = self.rng
+        x = rng.uniform(*self.walks[int(rng.choice([-1, 1]))])
+        yaw = rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.5)
+        return self._stand(label, x, self._distance(6, 35), yaw)
 
     def _place_furniture(self) -> None:
         """Place lamp posts, signals, signs, trees and clutter at the kerbs."""

@@ -6,6 +6,7 @@ paint straight on the :class:`Canvas` where something fills the picture.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -114,8 +115,8 @@ def paint_ground(canvas: Canvas, strips: list[Strip], rng: np.random.Generator) 
     for left, right in zip(strips[:-1], strips[1:], strict=True):
         if {left.label, right.label} == {'road', 'sidewalk'}:
             side = 1 if right.label == 'sidewalk' else -1
-            curb = (0 < (x - left.right) * side) & ((x - left.right) * side < 0.18)
-            ground[curb] *= 1.18
+            beyond = (x - left.right) * side
+            ground[(beyond > 0) & (beyond < 0.18)] *= 1.18
     clear = np.exp(-z / canvas.haze_distance)[..., None]
     ground = ground * clear + canvas.haze_colour * (1 - clear)
     size = (camera.width * SUPERSAMPLING, len(rows) * SUPERSAMPLING)
@@ -292,9 +293,7 @@ def fence(camera, light, edge, near, far, rng) -> list[Part]:
             (edge, top, q),
         ]
 
-    quads = [
-        upright(q, 0.35 * step + 0.1 * (b - q), height) for q, b in zip(bars, bars[1:])
-    ]
+    quads = [upright(q, 0.35 * step + 0.1 * (b - q), height) for q, b in pairwise(bars)]
     z = np.geomspace(near, far, 8)
     rails = []
     for h in (0.12, height - 0.12):

@@ -34,8 +34,8 @@ def any_colour(
 def _circle(l0: float, h0: float, radius: float, side: float, n: int = 16):
     """Upright circle in the plane s = ``side``: own points (n, 3)."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    l, h = l0 + radius * np.cos(angle), h0 + radius * np.sin(angle)
-    return np.stack([l, np.full(n, side), h], axis=-1)
+    ahead, up = l0 + radius * np.cos(angle), h0 + radius * np.sin(angle)
+    return np.stack([ahead, np.full(n, side), up], axis=-1)
 
 
 def _on_side(points, side: float) -> np.ndarray:
@@ -160,14 +160,14 @@ def _ends(pose: Pose, length: float) -> list[tuple[float, bool]]:
 def _lights(pose: Pose, length: float, width: float, h0: float, h1: float):
     """Head or tail lights and the number plate of the visible ends."""
     parts = []
-    for l, front in _ends(pose, length + 0.02):
+    for ahead, front in _ends(pose, length + 0.02):
         inner, outer = width * 0.3, width * 0.47
         lamps = [
-            _across(_rectangle(a, b, h0, h1), l)
+            _across(_rectangle(a, b, h0, h1), ahead)
             for a, b in ((-outer, -inner), (inner, outer))
         ]
         parts.append(_decal(pose, lamps, _HEAD_LIGHT if front else _TAIL_LIGHT))
-        plate = _across(_rectangle(-0.26, 0.26, h0 - 0.22, h0 - 0.1), l)
+        plate = _across(_rectangle(-0.26, 0.26, h0 - 0.22, h0 - 0.1), ahead)
         parts.append(_decal(pose, [plate], [225, 225, 215]))
     return parts
 
@@ -195,7 +195,8 @@ def car(pose: Pose, rng: np.random.Generator) -> list[Part]:
     body = any_colour(rng, vivid=0.5)
     glass = _GLASS * rng.uniform(0.6, 1.5)
     parts = [
-        _tyres_below(pose, width / 2 - 0.08, l * 0.7, 0.3) for l, _ in _ends(pose, 4.2)
+        _tyres_below(pose, width / 2 - 0.08, ahead * 0.7, 0.3)
+        for ahead, _ in _ends(pose, 4.2)
     ]
     parts += _extrusion(pose, profile, width, body, {2: glass, 4: glass})
     sill, top = belt + 0.03, roof - 0.1
@@ -224,8 +225,8 @@ def car(pose: Pose, rng: np.random.Generator) -> list[Part]:
         sill_line = _rectangle(-2.0, 2.0, 0.25, 0.36)
         parts.append(_decal(pose, [_on_side(sill_line, s)], body * 0.45))
     parts += _wheels(pose, width / 2, (-1.32, 1.32), 0.33, rng)
-    for l, _ in _ends(pose, 4.32):
-        bumper = _across(_rectangle(-0.8, 0.8, 0.27, 0.42), l)
+    for ahead, _ in _ends(pose, 4.32):
+        bumper = _across(_rectangle(-0.8, 0.8, 0.27, 0.42), ahead)
         parts.append(_decal(pose, [bumper], body * 0.4))
     return parts + _lights(pose, 4.34, width, 0.62, 0.8)
 
@@ -249,7 +250,8 @@ def truck(pose: Pose, rng: np.random.Generator) -> list[Part]:
     ]
     box = [(-half, 0.95), (-half, top), (half - 2.3, top), (half - 2.3, 0.95)]
     parts = [
-        _tyres_below(pose, width / 2, l * 0.85, 0.95) for l, _ in _ends(pose, length)
+        _tyres_below(pose, width / 2, ahead * 0.85, 0.95)
+        for ahead, _ in _ends(pose, length)
     ]
     parts += _extrusion(pose, chassis, width * 0.92, _DARK)
     cab_parts = _extrusion(pose, front, width * 0.95, cab_colour, {2: glass})
@@ -265,15 +267,17 @@ def truck(pose: Pose, rng: np.random.Generator) -> list[Part]:
     for s in _visible_sides(pose, width / 2):
         stripe = _rectangle(-half + 0.1, half - 2.4, 1.0, 1.12)
         box_parts.append(_decal(pose, [_on_side(stripe, s)], box_colour * 0.45))
-    for l, is_front in _ends(pose, length):
+    for ahead, is_front in _ends(pose, length):
         if not is_front:
             edges = [(-1.15, -1.08), (-0.03, 0.03), (1.08, 1.15)]
-            doors = [_across(_rectangle(a, b, 1.0, top - 0.05), l) for a, b in edges]
+            doors = [
+                _across(_rectangle(a, b, 1.0, top - 0.05), ahead) for a, b in edges
+            ]
             box_parts.append(_decal(pose, doors, box_colour * 0.5))
-            bar = _across(_rectangle(-1.1, 1.1, 0.55, 0.7), l)
+            bar = _across(_rectangle(-1.1, 1.1, 0.55, 0.7), ahead)
             box_parts.append(_decal(pose, [bar], [200, 60, 40]))
         else:
-            grille = _across(_rectangle(-0.8, 0.8, 0.65, 1.3), l)
+            grille = _across(_rectangle(-0.8, 0.8, 0.65, 1.3), ahead)
             cab_parts.append(_decal(pose, [grille], cab_colour * 0.35))
     # The end that is nearer comes last.
     towards = np.cos(pose.yaw) * pose.z + np.sin(pose.yaw) * pose.x < 0
@@ -326,9 +330,9 @@ def _coach(pose, rng, length, width, top, body, band, panes, floor) -> list[Part
             for i in range(1, panes, max(panes // 3, 2))
         ]
         parts.append(_decal(pose, doors, glass * 0.7))
-    for l, _ in _ends(pose, length + 0.02):
+    for ahead, _ in _ends(pose, length + 0.02):
         screen = _across(
-            _rectangle(-0.44 * width, 0.44 * width, 0.4 * top, 0.8 * top), l
+            _rectangle(-0.44 * width, 0.44 * width, 0.4 * top, 0.8 * top), ahead
         )
         parts.append(_decal(pose, [screen], glass))
     return parts
@@ -340,13 +344,14 @@ def bus(pose: Pose, rng: np.random.Generator) -> list[Part]:
     body = any_colour(rng, 0.75, 0.3)
     band = body * 0.55 if rng.random() < 0.5 else any_colour(rng, 0.5)
     parts = [
-        _tyres_below(pose, width / 2, l * 0.8, 0.5) for l, _ in _ends(pose, length)
+        _tyres_below(pose, width / 2, ahead * 0.8, 0.5)
+        for ahead, _ in _ends(pose, length)
     ]
     parts += _coach(pose, rng, length, width, top, body, band, 6, 0.35)
-    for l, _ in _ends(pose, length + 0.04):
-        display = _across(_rectangle(-0.8, 0.8, 0.83 * top, 0.93 * top), l)
+    for ahead, _ in _ends(pose, length + 0.04):
+        display = _across(_rectangle(-0.8, 0.8, 0.83 * top, 0.93 * top), ahead)
         parts.append(_decal(pose, [display], [30, 26, 20]))
-        text = _across(_rectangle(-0.6, 0.6, 0.86 * top, 0.9 * top), l)
+        text = _across(_rectangle(-0.6, 0.6, 0.86 * top, 0.9 * top), ahead)
         parts.append(_decal(pose, [text], [250, 170, 40]))
     parts += _wheels(pose, width / 2, (-0.28 * length, 0.32 * length), 0.48, rng)
     return parts + _lights(pose, length + 0.04, width, 0.6, 0.85)
@@ -389,9 +394,9 @@ def caravan(pose: Pose, rng: np.random.Generator) -> list[Part]:
     panes = [_rectangle(-1.6, -0.7, 1.3, 2.0), _rectangle(0.5, 1.4, 1.3, 2.0)]
     for s in _visible_sides(pose, 1.1):
         parts.append(_decal(pose, [_on_side(p, s) for p in panes], _GLASS))
-    for l, _ in _ends(pose, 4.0):
+    for ahead, _ in _ends(pose, 4.0):
         parts.append(
-            _decal(pose, [_across(_rectangle(-0.7, 0.7, 1.4, 2.1), l)], _GLASS)
+            _decal(pose, [_across(_rectangle(-0.7, 0.7, 1.4, 2.1), ahead)], _GLASS)
         )
     return parts + _wheels(pose, 1.1, (0.0,), 0.33, rng)
 
@@ -411,23 +416,25 @@ def trailer(pose: Pose, rng: np.random.Generator) -> list[Part]:
 def _bar(pose: Pose, start, end, radius: float, colour) -> Part:
     """A tube between two own points."""
     a, b = pose.to_image(np.array([start, end], float))
-    pixels = max(radius * pose.scale, 0.35)
+    pixels = max(radius * pose.scale, 0.25)
     return Part((_capsule(a, b, pixels, pixels),), np.asarray(colour, float))
 
 
 def _two_wheels(pose: Pose, radius: float, tyre: float, base: float) -> list[Part]:
     """Two rings at l = +-``base`` and their treads, which show from front and rear."""
     parts = []
-    for l in (-base, base):
-        ring = [_circle(l, radius, radius, 0), _circle(l, radius, radius - tyre, 0)]
+    for ahead in (-base, base):
+        centre = np.array([ahead, 0, radius])
+        for angle in np.arange(4) * np.pi / 4:
+            spoke = radius * np.array([np.cos(angle), 0, np.sin(angle)])
+            parts.append(_bar(pose, centre - spoke, centre + spoke, 0.006, _METAL))
+        ring = [
+            _circle(ahead, radius, radius, 0),
+            _circle(ahead, radius, radius - tyre, 0),
+        ]
         parts.append(_decal(pose, ring, _TYRE))
-        parts.append(_bar(pose, (l, 0, tyre / 2), (l, 0, 2 * radius), tyre / 2, _TYRE))
-    # Seen from the side, the vertical bars read as spokes; add the other ones.
-    for l in (-base, base):
-        for angle in (0.3, -0.3, 1.2, -1.2):
-            d = radius * np.array([np.cos(angle), 0, np.sin(angle)])
-            c = np.array([l, 0, radius])
-            parts.append(_bar(pose, c - d, c + d, 0.012, _METAL))
+        tread = _across(_rectangle(-tyre / 2, tyre / 2, 0, 2 * radius), ahead)
+        parts.append(_decal(pose, [tread], _TYRE))
     return parts
 
 
@@ -466,8 +473,10 @@ def motorcycle(pose: Pose, rng: np.random.Generator) -> list[Part]:
     parts.append(_bar(pose, (0.42, 0, 1.0), (0.68, 0, 0.32), 0.06, _METAL * 0.8))
     parts.append(_bar(pose, (-0.8, 0.2, 0.4), (-0.2, 0.2, 0.33), 0.06, _METAL))
     parts.append(_bar(pose, (0.35, -0.36, 1.08), (0.35, 0.36, 1.08), 0.035, _DARK))
-    for l, front in _ends(pose, 1.2):
-        lamp = _across(_rectangle(-0.1, 0.1, 0.78, 0.92), 0.56 if front else l - 0.2)
+    for ahead, front in _ends(pose, 1.2):
+        lamp = _across(
+            _rectangle(-0.1, 0.1, 0.78, 0.92), 0.56 if front else ahead - 0.2
+        )
         parts.append(_decal(pose, [lamp], _HEAD_LIGHT if front else _TAIL_LIGHT))
     return parts
 

@@ -11,8 +11,9 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..seg_heads import panoptic_fusion
+from ..seg_heads.panoptic_fusion_heads import semantic_argmax, valid_logits_shape
 
 
 @MODELS.register_module()
@@ -20,14 +21,31 @@ class EfficientPS(TwoStagePanopticSegmentor):
     """EfficientPS (Mohan & Valada, IJCV 2021).
 
     A shared backbone and neck, a semantic head, a Mask R-CNN style instance head,
-    and a fusion of the two without parameters. Arguments are those of
-    :class:`mmdet.models.TwoStagePanopticSegmentor`. ``test_cfg.panoptic`` is for
-    the fusion head, and has three switches of this class, all True by default:
+    and a fusion of the two without parameters. ``test_cfg.panoptic`` is for the
+    fusion head, and has three switches of this class, all True by default:
 
     - ``with_panoptic``: make ``pred_panoptic_seg``.
     - ``with_instances``: make ``pred_instances`` with image-sized masks.
     - ``with_semantic``: make ``pred_sem_seg``.
+
+    Args:
+        freeze_norm (bool): Whether all norm layers keep their statistics and
+            weights in training, for the paper's final stage. Defaults to False.
+        kwargs: Arguments of :class:`mmdet.models.TwoStagePanopticSegmentor`.
     """
+
+    def __init__(self, freeze_norm: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.freeze_norm = freeze_norm
+
+    def train(self, mode: bool = True) -> EfficientPS:
+        """Set training mode, but for norm layers if they are frozen."""
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval().requires_grad_(False)
+        return self
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
         """Compute all losses.
@@ -109,7 +127,9 @@ class EfficientPS(TwoStagePanopticSegmentor):
                     ),
                 )
             if cfg.get('with_semantic', True):
-                classes = _semantic_map(logits, meta, out_shape)
+                classes = semantic_argmax(
+                    logits, out_shape, valid_logits_shape(logits, meta)
+                )
                 sample.pred_sem_seg = PixelData(sem_seg=classes[None])
         return batch_data_samples
 
@@ -124,27 +144,3 @@ def _class_agnostic(sample: DetDataSample) -> DetDataSample:
     if 'ignored_instances' in sample:
         view.ignored_instances = sample.ignored_instances
     return view
-
-
-def _semantic_map(logits: Tensor, meta: dict, out_shape: tuple[int, int]) -> Tensor:
-    """Class of highest logit of every pixel, (H, W) int32.
-
-    It is the panoptic map without instances of a data set that is all stuff, and
-    the fusion makes that without holding the logits of all classes at full size.
-    """
-    img_y, img_x = meta['img_shape'][:2]
-    batch_y, batch_x = meta['batch_input_shape']
-    return panoptic_fusion(
-        logits,
-        logits.new_zeros((0, 4)),
-        logits.new_zeros(0),
-        logits.new_zeros(0, dtype=torch.long),
-        logits.new_zeros((0, 1, 1)),
-        out_shape,
-        num_things=0,
-        valid_shape=(
-            img_y * logits.shape[1] / batch_y,
-            img_x * logits.shape[2] / batch_x,
-        ),
-        min_stuff_area=0,
-    )

@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 
 CONFIG = (
     Path(__file__).parents[3]
-    / 'configs/efficientps/efficientps_lite0-small_1xb4-500_toy-city-256x512.py'
+    / 'configs/efficientps/efficientps_lite0-small_1xb2-500_toy-city-256x512.py'
 )
 
 
@@ -212,3 +212,17 @@ def test_tensor_mode_runs(model):
     with torch.no_grad():
         outputs = model.eval()(torch.zeros(1, 3, 64, 64), [sample], mode='tensor')
     assert outputs[-1].shape == (1, 19, 16, 16)
+
+
+def test_frozen_norm_layers_keep_statistics_and_weights(cfg):
+    model = MODELS.build(dict(cfg, freeze_norm=True)).train()
+    before = {k: v.clone() for k, v in model.state_dict().items() if 'running' in k}
+    batch = make_batch(make_sample(64, 96, num_things=3))
+    data = model.data_preprocessor(batch, training=True)
+    losses = model.loss(data['inputs'], data['data_samples'])
+    model.parse_losses(losses)[0].backward()
+    after = model.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+    learnt = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert not [n for n in learnt if '.bn.' in n]
+    assert [n for n in learnt if n.endswith('conv.weight')]

@@ -12,6 +12,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [
