@@ -6,6 +6,7 @@ and leaves pictures. ``make demo`` runs this; it takes some ten minutes on two c
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import numpy as np
 from mmdet_efficientps.visualization import plot_training_curves, read_scalars
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = 'configs/efficientps/efficientps_lite0-small_1xb2-500_toy-city-256x512.py'
+CONFIG = 'configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 
 
 def run(*command: str) -> None:
@@ -35,7 +36,6 @@ def stack(pictures: list[Path], out_file: Path) -> None:
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--config', default=CONFIG, help='config to train and test')
     parser.add_argument(
         '--work-dir', default='work_dirs/demo', help='folder for what the demo leaves'
     )
@@ -44,12 +44,13 @@ def main() -> None:
     start = time.time()
 
     run('tools/prepare_dataset.py', 'toy-city')
-    run('tools/train.py', args.config, '--work-dir', str(work_dir))
+    run('tools/train.py', CONFIG, '--work-dir', str(work_dir))
     checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
     pictures = work_dir / 'pictures'
+    shutil.rmtree(pictures, ignore_errors=True)
     run(
         'tools/test.py',
-        args.config,
+        CONFIG,
         checkpoint,
         '--work-dir',
         str(work_dir / 'test'),
@@ -64,7 +65,7 @@ def main() -> None:
     minutes = (time.time() - start) / 60
     print(
         f'\nDone in {minutes:.1f} minutes. The PQ table is above; look at\n'
-        f'  {work_dir / "overview.png"}   four scenes with ground truth and prediction\n'
+        f'  {work_dir / "overview.png"}   four scenes side by side\n'
         f'  {pictures}/   all {len(scenes)} validation scenes\n'
         f'  {work_dir / "curves.png"}   losses and PQ over the training\n'
         f'  {checkpoint}   the trained network'

@@ -20,7 +20,7 @@ from PIL import Image
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
 
 ROOT = Path(__file__).parents[1]
-DEMO_CONFIG = 'efficientps/efficientps_lite0-small_1xb2-500_toy-city-256x512.py'
+DEMO_CONFIG = 'efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 CLASSES = CityscapesPanopticDataset.METAINFO['classes']
 STOP, END = 2, 24
 

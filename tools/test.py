@@ -27,6 +27,11 @@ def parse_args() -> argparse.Namespace:
         '--amp', action='store_true', help='predict in automatic mixed precision'
     )
     parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test with the tta_model and tta_pipeline of the config',
+    )
+    parser.add_argument(
         '--show', action='store_true', help='show every prediction in a window'
     )
     parser.add_argument(
@@ -73,6 +78,14 @@ def main() -> None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
     cfg.load_from = args.checkpoint
+    if args.tta:
+        if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+            raise SystemExit(
+                f'--tta needs tta_model and tta_pipeline in {args.config}; mmdet has '
+                'none that merges panoptic predictions'
+            )
+        cfg.model = dict(cfg.tta_model, module=cfg.model)
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:

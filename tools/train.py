@@ -5,6 +5,7 @@ import argparse
 import os
 import os.path as osp
 
+import torch
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -68,9 +69,9 @@ def main() -> None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
     if args.amp:
+        if not torch.cuda.is_available():
+            raise SystemExit('--amp needs a GPU: MMEngine has it for GPUs only')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        if cfg.optim_wrapper.get('dtype') != 'bfloat16':
-            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(

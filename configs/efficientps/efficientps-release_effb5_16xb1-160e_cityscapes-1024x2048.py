@@ -1,5 +1,7 @@
 # The variant the authors released: plain instead of separable output convs in the
-# neck, its input normalisation, and its longer schedule.
+# neck, its input normalisation, and its longer schedule. Anchors, box coder and
+# RoIAlign are the current ones of mmdet: the published checkpoints were trained with
+# those of mmdet 1.x and would give shifted boxes here.
 _base_ = './efficientps_effb5_16xb1-50k_cityscapes-1024x2048.py'
 
 model = dict(

@@ -8,6 +8,8 @@ from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import exists, isdir, load
 
+from ..utils import distinct_color
+
 
 @DATASETS.register_module()
 class PanopticDataset(CocoPanopticDataset):
@@ -208,8 +210,14 @@ class PanopticDataset(CocoPanopticDataset):
         if len(category) < len(categories):
             raise ValueError(f'{self.ann_file} has two categories of one name')
         ordered = [category[name] for name in meta['classes']]
-        if all('color' in c for c in ordered):
-            meta.setdefault('palette', [tuple(c['color']) for c in ordered])
+        palette = [
+            tuple(c.get('color', distinct_color(i))) for i, c in enumerate(ordered)
+        ]
+        if len(meta.setdefault('palette', palette)) != len(ordered):
+            raise ValueError(
+                f"metainfo['palette'] has {len(meta['palette'])} colours for "
+                f'{len(ordered)} classes'
+            )
         self._num_things = len(things)
         self.cat_ids = [c['id'] for c in ordered]
         self.cat2label = {cat_id: label for label, cat_id in enumerate(self.cat_ids)}

@@ -2,6 +2,13 @@
 """Helpers without a place of their own."""
 
 from .environment import check_environment
-from .panoptic_ids import VOID_ID, id2rgb, index_segments, rgb2id
+from .panoptic_ids import VOID_ID, distinct_color, id2rgb, index_segments, rgb2id
 
-__all__ = ['VOID_ID', 'check_environment', 'id2rgb', 'index_segments', 'rgb2id']
+__all__ = [
+    'VOID_ID',
+    'check_environment',
+    'distinct_color',
+    'id2rgb',
+    'index_segments',
+    'rgb2id',
+]

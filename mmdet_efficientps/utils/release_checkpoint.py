@@ -109,7 +109,8 @@ def convert_release_state_dict(
 
     Returns:
         dict[str, Tensor]: State dict for the release variant of
-        :class:`~mmdet_efficientps.models.EfficientPS`, of the same arch.
+        :class:`~mmdet_efficientps.models.EfficientPS`, of the same arch. It computes
+        what the release does; boxes need its legacy anchors and coder too.
 
     Raises:
         KeyError: If keys are left over that no released network has; lists them.

@@ -26,6 +26,8 @@ def runner_with(things=2, stuff=3, mask=2, semantic=5):
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
+        val_loop=SimpleNamespace(dataloader=loader),
+        optim_wrapper=SimpleNamespace(get_lr=lambda: {'lr': [0.01, 0.02]}),
         iter=41,
         work_dir='work_dirs/x',
     )
@@ -33,10 +35,10 @@ def runner_with(things=2, stuff=3, mask=2, semantic=5):
 
 def test_heads_that_agree_with_the_data_set_pass():
     hook = PanopticClassesCheckHook()
-    for runner in (runner_with(), runner_with(semantic=4)):
-        hook.before_train(runner)
-        hook.before_val(runner)
-        hook.before_test(runner)
+    runner = runner_with()
+    hook.before_train(runner)
+    hook.before_val(runner)
+    hook.before_test(runner)
 
 
 def test_heads_that_disagree_are_all_listed():
@@ -45,6 +47,15 @@ def test_heads_that_disagree_are_all_listed():
         PanopticClassesCheckHook().before_train(runner)
     assert 'model.semantic_head.num_classes is 133, not 5' in str(error.value)
     assert 'bbox_head' not in str(error.value)
+
+
+def test_a_validation_set_of_other_classes_is_found_before_training():
+    runner = runner_with()
+    other = dict(runner.train_dataloader.dataset.metainfo, classes=tuple('abxyz'))
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=other))
+    runner.val_loop = SimpleNamespace(dataloader=loader)
+    with pytest.raises(ValueError, match='val_dataloader.dataset differ'):
+        PanopticClassesCheckHook().before_train(runner)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
@@ -57,6 +68,7 @@ def test_invalid_loss_stops_training_and_names_the_loss(value):
     with pytest.raises(FloatingPointError, match='loss, loss_seg') as error:
         InvalidLossHook().after_train_iter(runner_with(), 0, None, outputs)
     assert 'iteration 42' in str(error.value)
+    assert 'it was 0.02' in str(error.value)
     assert 'loss_cls' not in str(error.value)
 
 

@@ -11,12 +11,12 @@ smaller annotation hides the larger one. Pixels without any label are void (id 0
 """
 
 import argparse
-import colorsys
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from pycocotools import mask as mask_utils
 from scipy import ndimage
 from terminaltables import AsciiTable
 
-from mmdet_efficientps.utils.panoptic_ids import VOID_ID, id2rgb
+from mmdet_efficientps.utils import VOID_ID, distinct_color, id2rgb
 
 # Part of the fingerprint of every PNG: raise it when the drawing rules change.
 DRAWING_VERSION = 1
@@ -348,16 +348,13 @@ def _select_categories(
     categories = []
     for number, name in enumerate([*things, *stuff]):
         category = by_name[name]
-        # Steps of the golden ratio keep neighbouring hues apart.
-        hue = number * 0.618 % 1
-        color = [round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.7, 0.9)]
         categories.append(
             {
                 'id': category['id'],
                 'name': name,
                 'supercategory': category.get('supercategory', ''),
                 'isthing': int(number < len(things)),
-                'color': category.get('color', color),
+                'color': category.get('color', distinct_color(number)),
             }
         )
     return categories, [c['name'] for c in unlisted]
@@ -407,10 +404,10 @@ def _convert_image(
     fingerprint = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
 
     png_path = png_dir / _png_name(image)
-    if png_path.is_file():
-        with Image.open(png_path) as png:
-            if png.info.get('fingerprint') == fingerprint:
-                return json.loads(png.info['result'])
+    # A damaged or foreign file in its place is drawn anew.
+    with suppress(OSError), Image.open(png_path) as png:
+        if png.info.get('fingerprint') == fingerprint:
+            return json.loads(png.info['result'])
 
     problems = _check_image(image, image_path)
     for annotation in annotations:

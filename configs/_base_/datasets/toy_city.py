@@ -32,14 +32,17 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=2,
-    num_workers=1,
+    # a worker would take its time from the two cores that compute
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root, pipeline=train_pipeline, prepare_hint=prepare_hint
     ),
 )
 val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root, pipeline=test_pipeline, prepare_hint=prepare_hint
     ),

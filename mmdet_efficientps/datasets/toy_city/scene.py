@@ -354,6 +354,10 @@ class _Street:
         near = min(near * max(self.density, 1.0) ** 0.5, far)
         return float(np.exp(self.rng.uniform(np.log(near), np.log(far))))
 
+    def _far(self) -> float:
+        """How far off cars and people may be: mostly near, some a few pixels high."""
+        return 165.0 if self.rng.random() < 0.12 else 55.0
+
     def _free(self, label: str, x: float, z: float, yaw: float) -> bool:
         """Claim room on the ground and in the picture, if there is any."""
         length, width = _FOOTPRINT[label]
@@ -465,19 +469,19 @@ class _Street:
         rng = self.rng
         if self.has_train:
             self._attempt(self._run_train)
-        for label, mean in (('bus', 0.55), ('truck', 0.65)):
+        for label, mean in (('bus', 0.7), ('truck', 1.0)):
             for _ in range(self._count(mean)):
-                self._attempt(self._drive, label, 11, 70)
+                self._attempt(self._drive, label, 10, 50)
         if rng.random() < 0.25:
             z = self._distance(9, 35)
             x = rng.uniform(*self.road)
             self._stand('car', x, z, rng.choice([-1, 1]) * np.pi / 2)
         for _ in range(self._count(2.4)):
-            self._attempt(self._drive, 'car', 6, 110)
+            self._attempt(self._drive, 'car', 6, self._far())
         for side in (-1, 1):
             if rng.random() < 0.6:
                 self._park(side)
-        for label, mean in (('bicycle', 1.0), ('motorcycle', 0.65)):
+        for label, mean in (('bicycle', 1.2), ('motorcycle', 1.0)):
             for _ in range(self._count(mean)):
                 self._attempt(self._ride, label)
 
@@ -502,7 +506,7 @@ class _Street:
 
     def _ride(self, label: str) -> bool:
         rng = self.rng
-        z = self._distance(6, 45)
+        z = self._distance(6, 32)
         x = rng.uniform(self.road[0] + 0.6, self.road[1] - 0.4)
         yaw = 0.0 if x > self.road[0] / 3 else np.pi
         if rng.random() < 0.35:
@@ -556,7 +560,7 @@ class _Street:
         rng = self.rng
         for _ in range(self._count(4.5)):
             self._attempt(self._walk)
-        for label, mean in (('bicycle', 0.7), ('motorcycle', 0.35)):
+        for label, mean in (('bicycle', 0.7), ('motorcycle', 0.6)):
             for _ in range(self._count(mean)):
                 self._attempt(self._lean, label)
         for label, odds, near, far in (
@@ -571,7 +575,7 @@ class _Street:
         """Place a person, maybe with another one beside."""
         rng = self.rng
         walk = self.walks[int(rng.choice([-1, 1]))]
-        x, z = rng.uniform(walk[0] + 0.3, walk[1] - 0.3), self._distance(6, 110)
+        x, z = rng.uniform(walk[0] + 0.3, walk[1] - 0.3), self._distance(6, self._far())
         if rng.random() < 0.25:
             x = rng.uniform(*self.road)
         yaw = rng.choice([0, np.pi]) if rng.random() < 0.6 else rng.uniform(0, 6.3)
@@ -585,7 +589,7 @@ class _Street:
         rng = self.rng
         x = rng.uniform(*self.walks[int(rng.choice([-1, 1]))])
         yaw = rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.5)
-        return self._stand(label, x, self._distance(6, 35), yaw)
+        return self._stand(label, x, self._distance(6, 26), yaw)
 
     def _place_furniture(self) -> None:
         """Place lamp posts, signals, signs, trees and clutter at the kerbs."""
@@ -593,8 +597,8 @@ class _Street:
         placers = (
             (stuff.add_lamp_post, 2.0, 7, 70),
             (stuff.add_bollards, 0.5, 6, 30),
-            (stuff.add_traffic_light, 1.6, 7, 55),
-            (stuff.add_traffic_sign, 2.2, 6, 55),
+            (stuff.add_traffic_light, 1.6, 7, 40),
+            (stuff.add_traffic_sign, 2.2, 6, 40),
             (stuff.add_clutter, 0.6, 6, 40),
         )
         for place, mean, near, far in placers:

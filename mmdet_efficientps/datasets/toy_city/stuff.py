@@ -3,6 +3,9 @@
 
 Functions either return :class:`Part` objects to paint, in painting order, or
 paint straight on the :class:`Canvas` where something fills the picture.
+
+Poles, lights and signs are drawn thicker and larger than they are, by half or more:
+in pictures of a few hundred pixels they would be too thin to be told apart.
 """
 
 from dataclasses import dataclass
@@ -242,8 +245,8 @@ def house(
 
 
 def wall(camera, light, edge, near, far, rng) -> list[Part]:
-    """A garden or retaining wall of 1.6 to 3.2 m with a coping stone."""
-    height = rng.uniform(1.6, 3.2)
+    """A garden or retaining wall of 2.2 to 3.6 m with a coping stone."""
+    height = rng.uniform(2.2, 3.6)
     colour = any_colour(rng, 0.25, 0.35)
     shade = 0.8 + 0.3 * float(-np.sign(edge) * light[0])
     z = np.geomspace(near, far, 6)
@@ -270,13 +273,13 @@ def wall(camera, light, edge, near, far, rng) -> list[Part]:
             ]
         )
         parts.append(Part(tuple(camera.project(columns)), colour * shade * 0.7))
-    parts.append(Part((face(height - 0.18, height),), colour * shade * 1.25))
+    parts.append(Part((face(height - 0.35, height),), colour * shade * 1.4))
     return parts
 
 
 def fence(camera, light, edge, near, far, rng) -> list[Part]:
     """A fence of posts, rails and bars; what is behind shows through the bars."""
-    height = rng.uniform(1.1, 2.0)
+    height = rng.uniform(1.4, 2.4)
     colour = any_colour(rng, 0.3, 0.1)
     step = rng.uniform(0.14, 0.3)
     # Bars closer than a pixel or so would only alias.
@@ -459,9 +462,9 @@ def add_lamp_post(canvas: Canvas, x: float, z: float, rng) -> None:
     camera = canvas.camera
     height = rng.uniform(5, 9)
     colour = _METAL * rng.uniform(0.35, 1.1)
-    post = _upright(camera, x, z, 0, height, 0.16)
+    post = _upright(camera, x, z, 0, height, 0.32)
     reach = -np.sign(x) * rng.uniform(0.8, 2)
-    thick = max(0.1, 1 / camera.pixels_per_metre(z))
+    thick = max(0.2, 1 / camera.pixels_per_metre(z))
     arm = [
         (0, height),
         (reach, height + 0.2),
@@ -491,13 +494,13 @@ def add_bollards(canvas: Canvas, x: float, z: float, rng) -> None:
     if rng.random() < 0.3:
         tall = rng.uniform(2, 5)
         posts = [
-            Part((_upright(canvas.camera, x + 0.3 * i, z, 0, tall, 0.12),), colour)
+            Part((_upright(canvas.camera, x + 0.4 * i, z, 0, tall, 0.2),), colour)
             for i in range(3)
         ]
         canvas.add('polegroup', posts, z)
         return
     for i in reversed(range(rng.integers(2, 5))):
-        post = _upright(canvas.camera, x, z + 2 * i, 0, 1.0, 0.18)
+        post = _upright(canvas.camera, x, z + 2 * i, 0, 1.0, 0.3)
         canvas.add('pole', [Part((post,), colour)], z + 2 * i)
 
 
@@ -505,21 +508,21 @@ def add_traffic_light(canvas: Canvas, x: float, z: float, rng) -> None:
     """Add a traffic light on a pole, sometimes with a second one over the road."""
     camera = canvas.camera
     colour = _METAL * rng.uniform(0.35, 1.0)
-    height = rng.uniform(2.8, 3.6)
+    height = rng.uniform(3.4, 4.2)
     places = [(0.0, height)]
-    poles = [Part((_upright(camera, x, z, 0, height, 0.15),), colour)]
+    poles = [Part((_upright(camera, x, z, 0, height, 0.3),), colour)]
     if rng.random() < 0.35:
         top, reach = rng.uniform(5, 6), -np.sign(x) * rng.uniform(2.5, 4.5)
-        thick = max(0.14, 1 / camera.pixels_per_metre(z))
+        thick = max(0.28, 1 / camera.pixels_per_metre(z))
         arm = [(0, top), (reach, top), (reach, top + thick), (0, top + thick)]
-        poles.append(Part((_upright(camera, x, z, 0, top, 0.18),), colour))
+        poles.append(Part((_upright(camera, x, z, 0, top, 0.3),), colour))
         poles.append(Part((_plate(camera, x, z, arm),), colour))
         places.append((reach, top + 0.3))
     canvas.add('pole', poles, z)
     lit = rng.integers(3)
     away = rng.random() < 0.2
     for dx, top in places:
-        half, tall = 0.24, 1.15
+        half, tall = 0.42, 1.95
         box = [
             (dx - half, top - tall),
             (dx + half, top - tall),
@@ -530,7 +533,7 @@ def add_traffic_light(canvas: Canvas, x: float, z: float, rng) -> None:
         lamps = ((220, 40, 30), (240, 180, 40), (40, 210, 120))
         for i, lamp in enumerate(lamps):
             shade = 1.0 if i == lit else 0.25
-            disc = _disc(0.15, top - 0.2 - 0.37 * i) + np.array([dx, 0])
+            disc = _disc(0.26, top - 0.35 - 0.62 * i) + np.array([dx, 0])
             if not away:
                 parts.append(
                     Part((_plate(camera, x, z - 0.1, disc),), np.array(lamp) * shade)
@@ -541,13 +544,13 @@ def add_traffic_light(canvas: Canvas, x: float, z: float, rng) -> None:
 def add_traffic_sign(canvas: Canvas, x: float, z: float, rng) -> None:
     """Add a sign on a pole: round, triangular, square or a large board."""
     camera = canvas.camera
-    height = rng.uniform(2.1, 3.0)
+    height = rng.uniform(2.4, 3.2)
     white, red, blue, yellow = (
         np.array(c) * rng.uniform(0.8, 1.05)
         for c in ((235, 235, 232), (195, 30, 35), (30, 80, 170), (235, 190, 40))
     )
     kind = rng.integers(5)
-    r = rng.uniform(0.36, 0.5)
+    r = rng.uniform(0.6, 0.8)
     square = np.array(
         [(-r, height - r), (r, height - r), (r, height + r), (-r, height + r)]
     )
@@ -578,7 +581,7 @@ def add_traffic_sign(canvas: Canvas, x: float, z: float, rng) -> None:
         ]
         ink = (blue, yellow)[rng.integers(2)]
         shapes = [(board, ink), *((line, white) for line in lines)]
-    post = _upright(camera, x, z, 0, height, 0.1)
+    post = _upright(camera, x, z, 0, height, 0.24)
     canvas.add('pole', [Part((post,), _METAL * rng.uniform(0.5, 1.1))], z)
     back = rng.random() < 0.12
     parts = [

@@ -48,7 +48,8 @@ class InvalidLossHook(CheckInvalidLossHook):
             f'the loss is no longer finite in iteration {runner.iter + 1} (of '
             f'{", ".join(sorted(bad))}): training stops, earlier checkpoints in '
             f'{runner.work_dir} are unharmed. Try a smaller optim_wrapper.optimizer.lr '
-            '(0.07 is for 16 images a batch; --auto-scale-lr scales it), a longer '
-            'warm-up in param_scheduler, optim_wrapper.clip_grad=dict(max_norm=35), or '
-            'training without --amp'
+            f'(it was {max(runner.optim_wrapper.get_lr()["lr"]):g} in this iteration; '
+            '--auto-scale-lr fits it to the batch size where the config supports '
+            'that), a longer warm-up in param_scheduler, '
+            'optim_wrapper.clip_grad=dict(max_norm=35), or training without --amp'
         )

@@ -29,8 +29,22 @@ class PanopticClassesCheckHook(Hook):
     )
 
     def before_train(self, runner: Runner) -> None:
-        """Check against the training set."""
-        self._check(runner, runner.train_dataloader.dataset)
+        """Check against the training set, and the validation set where there is one.
+
+        A validation set of other classes shall not be found hours later.
+        """
+        training = runner.train_dataloader.dataset
+        self._check(runner, training)
+        if runner.val_loop is None:
+            return
+        validation = runner.val_loop.dataloader.dataset
+        classes = [tuple(d.metainfo['classes']) for d in (training, validation)]
+        if classes[0] != classes[1]:
+            raise ValueError(
+                'train_dataloader.dataset and val_dataloader.dataset differ in their '
+                f'classes: {classes[0]} and {classes[1]}. Set the metainfo of both '
+                'alike'
+            )
 
     def before_val(self, runner: Runner) -> None:
         """Check against the validation set."""
@@ -56,9 +70,7 @@ class PanopticClassesCheckHook(Hook):
             for name in head.split('.'):
                 module = getattr(module, name, None)
             value = getattr(module, field, counts[kind])
-            # mmdet's semantic heads with one channel for all things are no error
-            merged = kind == 'all' and value == counts['stuff'] + 1
-            if value != counts[kind] and not merged:
+            if value != counts[kind]:
                 problems.append(f'model.{head}.{field} is {value}, not {counts[kind]}')
         if problems:
             raise ValueError(

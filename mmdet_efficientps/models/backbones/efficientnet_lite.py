@@ -96,7 +96,7 @@ class EfficientNetLite(SEFreeEfficientNet):
         adopt = (
             not self.is_init
             and isinstance(self.init_cfg, Mapping)
-            and self.init_cfg.get('type') == 'Pretrained'
+            and str(self.init_cfg.get('checkpoint')).startswith(WEIGHTS_PREFIX)
             and isinstance(self.layers[0].norm, InPlaceABN)
         )
         super().init_weights()

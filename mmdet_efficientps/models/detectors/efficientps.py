@@ -22,7 +22,8 @@ class EfficientPS(TwoStagePanopticSegmentor):
 
     A shared backbone and neck, a semantic head, a Mask R-CNN style instance head,
     and a fusion of the two without parameters. ``test_cfg.panoptic`` is for the
-    fusion head, and has three switches of this class, all True by default:
+    fusion head, and has three switches of this class, all True by default; a head
+    that nothing switched on needs does not run:
 
     - ``with_panoptic``: make ``pred_panoptic_seg``.
     - ``with_instances``: make ``pred_instances`` with image-sized masks.
@@ -37,6 +38,9 @@ class EfficientPS(TwoStagePanopticSegmentor):
     def __init__(self, freeze_norm: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
         self.freeze_norm = freeze_norm
+        # What is frozen must not ask for gradients when the model is wrapped for
+        # distributed training, which is before the first call of `train`.
+        self.train()
 
     def train(self, mode: bool = True) -> EfficientPS:
         """Set training mode, but for norm layers if they are frozen."""
@@ -101,23 +105,29 @@ class EfficientPS(TwoStagePanopticSegmentor):
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         cfg = self.test_cfg.panoptic
+        with_panoptic = cfg.get('with_panoptic', True)
+        with_instances = cfg.get('with_instances', True)
+        with_semantic = cfg.get('with_semantic', True)
         x = self.extract_feat(batch_inputs)
-        proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
-        detections = self.roi_head.predict(
-            x, proposals, batch_data_samples, rescale=rescale
-        )
-        seg_logits = self.semantic_head(x)['seg_preds']
+        detections = seg_logits = [None] * len(metas)
+        if with_panoptic or with_instances:
+            proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
+            detections = self.roi_head.predict(
+                x, proposals, batch_data_samples, rescale=rescale
+            )
+        if with_panoptic or with_semantic:
+            seg_logits = list(self.semantic_head(x)['seg_preds'])
 
-        if cfg.get('with_panoptic', True):
+        if with_panoptic:
             panoptic = self.panoptic_fusion_head.predict(
-                detections, list(seg_logits), metas, rescale=rescale
+                detections, seg_logits, metas, rescale=rescale
             )
             self.add_pred_to_datasample(batch_data_samples, panoptic)
         for sample, meta, results, logits in zip(
             batch_data_samples, metas, detections, seg_logits, strict=True
         ):
             out_shape = tuple(meta['ori_shape' if rescale else 'img_shape'][:2])
-            if cfg.get('with_instances', True):
+            if with_instances:
                 sample.pred_instances = InstanceData(
                     bboxes=results.bboxes,
                     scores=results.scores,
@@ -126,7 +136,7 @@ class EfficientPS(TwoStagePanopticSegmentor):
                         results.bboxes, results.mask_logits, out_shape
                     ),
                 )
-            if cfg.get('with_semantic', True):
+            if with_semantic:
                 classes = semantic_argmax(
                     logits, out_shape, valid_logits_shape(logits, meta)
                 )

@@ -22,6 +22,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ENGINES = ('auto', 'compiled', 'torch')
 ACTIVATIONS = ('leaky_relu', 'identity')
@@ -52,21 +53,21 @@ class _InPlaceABNFunction(torch.autograd.Function):
         gamma = weight.abs() + eps
         if training and group is not None:
             mean, var, count = _global_mean_var(x, running_mean.dtype, group)
-            if count > 0:
-                # The running statistics are those of nn.BatchNorm2d: a moving
-                # average, with the unbiased variance.
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.lerp_(mean, momentum)
-                running_var.lerp_(unbiased, momentum)
+            # The running statistics are those of nn.BatchNorm2d: a moving average,
+            # with the unbiased variance; without any value they stay.
+            unbiased = var * count / (count - 1).clamp(min=1)
+            weight_of_new = momentum * (count > 0).to(mean.dtype)
+            running_mean.lerp_(mean, weight_of_new)
+            running_var.lerp_(unbiased, weight_of_new)
             invstd = torch.rsqrt(var + eps)
             y = F.batch_norm(x, mean, var, gamma, bias, False, 0.0, eps)
         elif training:
-            count = x.numel() // x.size(1)
+            count = None
             y, _, invstd = torch.native_batch_norm(
                 x, gamma, bias, running_mean, running_var, True, momentum, eps
             )
         else:
-            count = 0
+            count = None
             invstd = torch.rsqrt(running_var + eps)
             y = F.batch_norm(x, running_mean, running_var, gamma, bias, False, 0.0, eps)
         if slope != 1:
@@ -77,6 +78,7 @@ class _InPlaceABNFunction(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy: Tensor):
         y, weight, bias, invstd = ctx.saved_tensors
         gamma = weight.abs() + ctx.eps
@@ -114,7 +116,7 @@ class _InPlaceABNFunction(torch.autograd.Function):
                 # input gets the means over all ranks, as the statistics did.
                 sums = torch.cat([dbias, dgamma])
                 dist.all_reduce(sums, group=ctx.group)
-                mean_dz, mean_dz_x_hat = (sums / max(ctx.count, 1)).chunk(2)
+                mean_dz, mean_dz_x_hat = (sums / ctx.count.clamp(min=1)).chunk(2)
                 dx = dz - mean_dz.view(view) - x_hat * mean_dz_x_hat.view(view)
             dx = (dx * (gamma * invstd).view(view)).to(dy.dtype)
         # The formula has |weight|: its derivative is 1 at zero, as in the compiled
@@ -130,7 +132,7 @@ def _reduced_dims(x: Tensor) -> list[int]:
 
 def _global_mean_var(
     x: Tensor, dtype: torch.dtype, group
-) -> tuple[Tensor, Tensor, int]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, biased variance and count per channel over all ranks of ``group``.
 
     Ranks may hold different numbers of values, none at all included (a mask head
@@ -151,7 +153,7 @@ def _global_mean_var(
     share = counts / total.clamp(min=1)
     mean = (share * means).sum(0)
     var = (share * (variances + (means - mean) ** 2)).sum(0)
-    return mean, var, int(total)
+    return mean, var, total
 
 
 @lru_cache
@@ -270,13 +272,14 @@ class InPlaceABN(nn.BatchNorm2d):
         """
         group = self._process_group() if self.training else None
         if x.numel() == 0 and group is None:
-            # Nothing to normalise, and no statistics to spoil with 0 / 0.
-            return x
+            # Nothing to normalise, and no statistics to spoil with 0 / 0. The sum
+            # keeps the parameters in the graph, which distributed training expects.
+            return x + 0 * (self.weight + self.bias).sum().to(x.dtype)
         if self.training and group is None and x.numel() == x.size(1):
             raise ValueError(
                 f'{type(self).__name__} in training mode needs more than one value per '
-                f'channel, got an input of shape {tuple(x.shape)}: use a larger crop or '
-                'batch, or set norm_eval'
+                f'channel, got {tuple(x.shape)}: use larger crops or '
+                'batches, or set norm_eval'
             )
         if self.training:
             self.num_batches_tracked.add_(1)

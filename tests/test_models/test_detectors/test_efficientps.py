@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 
 CONFIG = (
     Path(__file__).parents[3]
-    / 'configs/efficientps/efficientps_lite0-small_1xb2-500_toy-city-256x512.py'
+    / 'configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 )
 
 
@@ -95,7 +95,9 @@ def test_every_kind_of_image_trains(model, samples):
     assert torch.isfinite(total)
     total.backward()
     for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
+        if parameter.requires_grad:
+            # distributed training waits for every one of them
+            assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
 
 
@@ -165,6 +167,27 @@ def test_each_prediction_can_be_switched_off(cfg, switch, field):
     assert fields & set(result.keys()) == fields - {field}
 
 
+@pytest.mark.parametrize(
+    ('wanted', 'idle'),
+    [
+        ('with_semantic', ('rpn_head', 'roi_head')),
+        ('with_instances', ('semantic_head',)),
+    ],
+)
+def test_heads_that_nothing_needs_do_not_run(cfg, wanted, idle):
+    model = MODELS.build(cfg)
+    for switch in ('with_panoptic', 'with_instances', 'with_semantic'):
+        model.test_cfg.panoptic[switch] = switch == wanted
+
+    def refuse(*args, **kwargs):
+        raise AssertionError('this head was not needed')
+
+    for name in idle:
+        head = getattr(model, name)
+        head.forward = head.predict = refuse
+    predict(model, torch.zeros(3, 64, 64, dtype=torch.uint8))
+
+
 def test_padding_by_a_larger_image_in_the_batch_does_not_move_anything(cfg):
     # The receptive field reaches into the padding, so features near the border may
     # differ: what must not differ is where things are. A network whose semantic
@@ -215,7 +238,10 @@ def test_tensor_mode_runs(model):
 
 
 def test_frozen_norm_layers_keep_statistics_and_weights(cfg):
-    model = MODELS.build(dict(cfg, freeze_norm=True)).train()
+    model = MODELS.build(dict(cfg, freeze_norm=True))
+    learnable = [p.requires_grad for p in model.parameters()]
+    model.train()
+    assert [p.requires_grad for p in model.parameters()] == learnable
     before = {k: v.clone() for k, v in model.state_dict().items() if 'running' in k}
     batch = make_batch(make_sample(64, 96, num_things=3))
     data = model.data_preprocessor(batch, training=True)

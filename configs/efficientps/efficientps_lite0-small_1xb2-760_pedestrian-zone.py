@@ -1,6 +1,7 @@
 # The demo's network on real photographs: a pattern for your own data, see
-# docs/custom_dataset.md. 140 training and 40 validation images of 672x376 pixels.
-_base_ = './efficientps_lite0-small_1xb2-500_toy-city-256x512.py'
+# docs/custom_dataset.md. 140 training and 40 validation images of 672x376 pixels,
+# which the pipelines of the demo scale to fit into 512x256.
+_base_ = './efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 
 things = ('bicycle', 'person')
 stuff = (

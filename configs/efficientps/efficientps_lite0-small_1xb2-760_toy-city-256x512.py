@@ -5,14 +5,16 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-max_iters = 500
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
+max_iters = 760
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=190)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-4),
+    # The pretrained backbone keeps its batch norm statistics: larger steps would
+    # drive its features away from them.
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [
@@ -28,5 +30,5 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1),
+    checkpoint=dict(by_epoch=False, interval=190, max_keep_ckpts=1),
 )
