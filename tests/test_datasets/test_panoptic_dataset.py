@@ -179,3 +179,17 @@ def test_json_without_images_is_refused(build, content):
 
 def test_classes_of_coco_are_not_inherited():
     assert PanopticDataset.METAINFO == {}
+
+
+def test_classes_without_a_colour_get_one_each(build, content):
+    content['categories'] = [
+        {k: v for k, v in c.items() if k != 'color'} for c in CATEGORIES
+    ]
+    palette = build(metainfo=METAINFO).metainfo['palette']
+    assert len(set(palette)) == 3
+    assert all(0 <= channel <= 255 for color in palette for channel in color)
+
+
+def test_a_palette_of_another_length_is_refused(build):
+    with pytest.raises(ValueError, match='palette.* has 1 colours for 3 classes'):
+        build(metainfo=METAINFO | {'palette': [(0, 0, 0)]})

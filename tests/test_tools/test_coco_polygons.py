@@ -323,6 +323,15 @@ def test_only_what_changed_is_drawn_again(source):
     assert new['b.png'] != old['b.png']
 
 
+def test_damaged_png_in_the_output_is_drawn_again(source):
+    source.convert()
+    (png,) = source.png_dir.iterdir()
+    expected = png.read_bytes()
+    png.write_bytes(b'no picture')
+    assert not source.convert().problems
+    assert png.read_bytes() == expected
+
+
 def test_image_that_changed_is_checked_again(source):
     source.convert()
     Image.new('RGB', (WIDTH, 9)).save(source.images / 'a.b.jpg')
