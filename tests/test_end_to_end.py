@@ -92,7 +92,18 @@ def setting(tmp_path_factory):
     size = ['--size', 64, 128, '--nproc', 1]
     command(
         'prepare_dataset.py',
-        *('toy-city', '--out', city, '--num-train', 8, '--num-val', 3, *size),
+        *(
+            'toy-city',
+            '--out',
+            city,
+            '--num-train',
+            8,
+            '--num-val',
+            3,
+            '--seed',
+            3,
+            *size,
+        ),
     )
     config = folder / 'small.py'
     config.write_text(

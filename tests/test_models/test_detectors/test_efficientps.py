@@ -175,7 +175,7 @@ def test_each_prediction_can_be_switched_off(cfg, switch, field):
     ],
 )
 def test_heads_that_nothing_needs_do_not_run(cfg, wanted, idle):
-    model = MODELS.build(cfg)
+    model = MODELS.build(deepcopy(cfg))
     for switch in ('with_panoptic', 'with_instances', 'with_semantic'):
         model.test_cfg.panoptic[switch] = switch == wanted
 
@@ -192,7 +192,7 @@ def test_padding_by_a_larger_image_in_the_batch_does_not_move_anything(cfg):
     # The receptive field reaches into the padding, so features near the border may
     # differ: what must not differ is where things are. A network whose semantic
     # logits are a function of place alone shows just that.
-    model = MODELS.build(cfg).eval()
+    model = MODELS.build(deepcopy(cfg)).eval()
 
     def logits_of_place(x):
         height, width = x[0].shape[2:]
