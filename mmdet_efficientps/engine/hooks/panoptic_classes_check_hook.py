@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
@@ -16,14 +17,15 @@ class PanopticClassesCheckHook(Hook):
 
     The counterpart of mmdet's NumClassCheckHook, which takes all heads to have the
     same number of classes: here box and mask head have the thing classes, the
-    semantic head all of them.
+    semantic head all of them, or for mmdet's HeuristicFusionHead the stuff classes
+    and one for all things together.
     """
 
     # the config field of each head, the attribute, and what it must be equal to
     CHECKS = (
         ('roi_head.bbox_head', 'num_classes', 'things'),
         ('roi_head.mask_head', 'num_classes', 'things'),
-        ('semantic_head', 'num_classes', 'all'),
+        ('semantic_head', 'num_classes', 'semantic'),
         ('panoptic_fusion_head', 'num_things_classes', 'things'),
         ('panoptic_fusion_head', 'num_stuff_classes', 'stuff'),
     )
@@ -60,10 +62,13 @@ class PanopticClassesCheckHook(Hook):
         counts = {
             'things': len(meta['thing_classes']),
             'stuff': len(meta['stuff_classes']),
-            'all': len(meta['classes']),
+            'semantic': len(meta['classes']),
         }
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
+        fusion_head = getattr(model, 'panoptic_fusion_head', None)
+        if isinstance(fusion_head, HeuristicFusionHead):
+            counts['semantic'] = counts['stuff'] + 1
         problems = []
         for head, field, kind in self.CHECKS:
             module = model

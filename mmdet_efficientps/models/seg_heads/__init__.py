@@ -2,6 +2,15 @@
 """The semantic head and the panoptic fusion."""
 
 from .efficientps_semantic_head import EfficientPSSemanticHead
-from .panoptic_fusion_heads import EfficientPSFusionHead, panoptic_fusion
+from .panoptic_fusion_heads import (
+    EfficientPSFusionHead,
+    HeuristicFusionAdapter,
+    panoptic_fusion,
+)
 
-__all__ = ['EfficientPSFusionHead', 'EfficientPSSemanticHead', 'panoptic_fusion']
+__all__ = [
+    'EfficientPSFusionHead',
+    'EfficientPSSemanticHead',
+    'HeuristicFusionAdapter',
+    'panoptic_fusion',
+]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmdet.models.necks.rfp import ASPP
 from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
@@ -106,6 +107,36 @@ class DPC(BaseModule):
         return self.reduce(torch.cat(outs, dim=1))
 
 
+class ASPPCell(BaseModule):
+    """Atrous spatial pyramid pooling, reduced by a 1x1 conv; not in the paper.
+
+    :class:`mmdet.models.necks.rfp.ASPP` with the branches of DeepLabv3 (Chen et al.,
+    2017): 1x1 conv, three dilated 3x3 convs, the mean over the image. Its convs have
+    a bias and ReLU instead of norm layers. Arguments as :class:`LSFE`.
+    """
+
+    # 1: a 1x1 conv, and as the last one that of the mean over the image
+    DILATIONS = (1, 6, 12, 18, 1)
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm_cfg: dict, act_cfg: dict
+    ) -> None:
+        super().__init__()
+        self.aspp = ASPP(in_channels, out_channels, self.DILATIONS)
+        norm_cfg, act_cfg = fold_activation(norm_cfg, act_cfg)
+        self.reduce = ConvModule(
+            len(self.DILATIONS) * out_channels,
+            out_channels,
+            1,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h, w)."""
+        return self.reduce(self.aspp(x))
+
+
 class MC(LSFE):
     """Mismatch correction module: two separable convs, then upsampling.
 
@@ -116,6 +147,9 @@ class MC(LSFE):
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """(N, in_channels, h, w) to (N, out_channels, *size)."""
         return _resize(self.convs(x), size)
+
+
+CELLS = {'LSFE': LSFE, 'DPC': DPC, 'ASPP': ASPPCell}
 
 
 @MODELS.register_module()
@@ -130,6 +164,12 @@ class EfficientPSSemanticHead(BaseSemanticHead):
         num_stuff_classes (int): Number of stuff classes. Defaults to 11.
         in_channels (int): Channels of the four neck levels. Defaults to 256.
         inner_channels (int): Channels inside the head. Defaults to 128.
+        large_scale_cell (str): What looks at strides 4 and 8: 'LSFE', 'DPC' or
+            'ASPP'. Defaults to 'LSFE'.
+        small_scale_cell (str): What looks at strides 16 and 32. Defaults to 'DPC'.
+        with_mc (bool): Whether coarse features go through mismatch correction
+            before they are added to finer ones; without it they are only resized.
+            Defaults to True.
         norm_cfg (dict): Config of the norm layers.
             Defaults to ``dict(type='InPlaceABN')``.
         act_cfg (dict, optional): Config of the activation.
@@ -138,6 +178,9 @@ class EfficientPSSemanticHead(BaseSemanticHead):
             labels (N, H, W).
             Defaults to ``dict(type='BootstrappedCrossEntropyLoss')``.
         init_cfg (dict, optional): Initialisation config.
+
+    Raises:
+        ValueError: If a cell is none of the three.
     """
 
     def __init__(
@@ -146,6 +189,9 @@ class EfficientPSSemanticHead(BaseSemanticHead):
         num_stuff_classes: int = 11,
         in_channels: int = 256,
         inner_channels: int = 128,
+        large_scale_cell: str = 'LSFE',
+        small_scale_cell: str = 'DPC',
+        with_mc: bool = True,
         norm_cfg: dict = dict(type='InPlaceABN'),
         act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
         loss_seg: dict = dict(type='BootstrappedCrossEntropyLoss'),
@@ -160,15 +206,25 @@ class EfficientPSSemanticHead(BaseSemanticHead):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
 
+        for field, name in (
+            ('large_scale_cell', large_scale_cell),
+            ('small_scale_cell', small_scale_cell),
+        ):
+            if name not in CELLS:
+                raise ValueError(
+                    f'semantic_head.{field} is {name!r}, must be one of {list(CELLS)}'
+                )
+
         def cell(cls: type, channels: int) -> BaseModule:
             return cls(channels, inner_channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
 
-        self.lsfe4 = cell(LSFE, in_channels)
-        self.lsfe8 = cell(LSFE, in_channels)
-        self.dpc16 = cell(DPC, in_channels)
-        self.dpc32 = cell(DPC, in_channels)
-        self.mc8 = cell(MC, inner_channels)
-        self.mc4 = cell(MC, inner_channels)
+        # named after what the paper has there
+        self.lsfe4 = cell(CELLS[large_scale_cell], in_channels)
+        self.lsfe8 = cell(CELLS[large_scale_cell], in_channels)
+        self.dpc16 = cell(CELLS[small_scale_cell], in_channels)
+        self.dpc32 = cell(CELLS[small_scale_cell], in_channels)
+        self.mc8 = cell(MC, inner_channels) if with_mc else _resize
+        self.mc4 = cell(MC, inner_channels) if with_mc else _resize
         self.conv_logits = nn.Conv2d(4 * inner_channels, self.num_classes, 1)
 
     def forward(self, x: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import pytest
 import torch
+from mmdet.models import FPN
 from mmdet.registry import MODELS
 
 from mmdet_efficientps.models import SeparableConv, TwoWayFPN
 
 
-def identity_neck(num_levels):
+def identity_neck(num_levels, **kwargs):
     """A neck of one channel whose convs all pass their input on."""
     neck = TwoWayFPN(
         [1] * num_levels,
@@ -14,10 +15,11 @@ def identity_neck(num_levels):
         separable_output_convs=False,
         norm_cfg=None,
         act_cfg=None,
+        **kwargs,
     )
-    for conv in [*neck.top_down_convs, *neck.bottom_up_convs, *neck.output_convs]:
-        torch.nn.init.dirac_(conv.conv.weight)
-        torch.nn.init.zeros_(conv.conv.bias)
+    for conv in (m for m in neck.modules() if isinstance(m, torch.nn.Conv2d)):
+        torch.nn.init.dirac_(conv.weight)
+        torch.nn.init.zeros_(conv.bias)
     return neck.eval()
 
 
@@ -58,6 +60,42 @@ def test_neck_builds_from_a_config_for_any_size(separable, norm_cfg):
     sum(o.sum() for o in outputs).backward()
     assert all(p.grad is not None for p in neck.parameters())
     assert not any(n.endswith('conv.bias') for n, _ in neck.named_parameters())
+
+
+def test_top_down_path_alone_is_the_fpn_of_mmdet():
+    torch.manual_seed(0)
+    common = dict(norm_cfg=dict(type='BN'), act_cfg=dict(type='LeakyReLU'))
+    ours = TwoWayFPN(
+        [4, 8, 6],
+        out_channels=5,
+        separable_output_convs=False,
+        paths=['top_down'],
+        **common,
+    ).eval()
+    theirs = FPN([4, 8, 6], out_channels=5, num_outs=3, **common).eval()
+    names = {'top_down_convs': 'lateral_convs', 'output_convs': 'fpn_convs'}
+    theirs.load_state_dict(
+        {
+            key.replace(name, names[name]): value
+            for key, value in ours.state_dict().items()
+            for name in [key.split('.')[0]]
+        }
+    )
+    inputs = [torch.randn(2, c, 9 >> i, 12 >> i) for i, c in enumerate([4, 8, 6])]
+    for a, b in zip(ours(inputs), theirs(inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_bottom_up_path_alone_sees_all_finer_levels():
+    inputs = [torch.full((1, 1, 8 >> i, 8 >> i), 10.0**i) for i in range(4)]
+    outputs = identity_neck(4, paths=['bottom_up'])(inputs)
+    assert [o.unique().tolist() for o in outputs] == [[1], [11], [111], [1111]]
+
+
+@pytest.mark.parametrize('paths', [[], ['sideways'], ['top_down', 'sideways']])
+def test_unknown_paths_name_the_field(paths):
+    with pytest.raises(ValueError, match='neck.paths is .*top_down'):
+        TwoWayFPN([1, 1], paths=paths)
 
 
 def test_wrong_number_of_levels_names_the_field():

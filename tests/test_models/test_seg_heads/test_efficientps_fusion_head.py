@@ -18,13 +18,14 @@ META = {
 VOID = 4
 
 
-def build_head(**test_cfg):
+def build_head(combine='efficientps', **test_cfg):
     return MODELS.build(
         {
             'type': 'EfficientPSFusionHead',
             'num_things_classes': 2,
             'num_stuff_classes': 2,
             'test_cfg': {'min_stuff_area': 1, **test_cfg},
+            'combine': combine,
         }
     )
 
@@ -101,6 +102,26 @@ def test_head_passes_its_thresholds_on():
     expected = torch.full((1, 32, 48), VOID, dtype=torch.int32)
     expected[0, :8, :8] = 1001
     assert torch.equal(panoptic.sem_seg, expected)
+
+
+def test_head_passes_its_combination_on():
+    # MLA = 4, MLB = 2: their sum is 6, the fused logits of the paper are 11.2
+    logits = torch.zeros(4, 8, 8)
+    logits[1] = 2
+    logits[2] = 8
+    instance = detections([[-60, -60, 100, 100]], [0.9])
+    instance.mask_logits[:] = 1
+    classes = {}
+    for combine in ('efficientps', 'sum'):
+        head = build_head(combine=combine)
+        (panoptic,) = head.predict([instance], [logits], [META])
+        classes[combine] = panoptic.sem_seg.unique().tolist()
+    assert classes == {'efficientps': [1001], 'sum': [2]}
+
+
+def test_unknown_combination_names_the_field():
+    with pytest.raises(ValueError, match="fusion_head.combine is 'max'.*'sum'"):
+        build_head(combine='max')
 
 
 def test_head_names_settings_if_number_of_classes_differs():

@@ -68,3 +68,61 @@ def test_an_image_alone_is_as_in_a_batch():
     both = head(batch)['seg_preds']
     alone = head([x[1:] for x in batch])['seg_preds']
     torch.testing.assert_close(both[1:], alone)
+
+
+@pytest.mark.parametrize('cell', ['LSFE', 'DPC', 'ASPP'])
+@pytest.mark.parametrize('scale', ['large_scale_cell', 'small_scale_cell'])
+def test_each_scale_takes_any_cell(scale, cell):
+    torch.manual_seed(0)
+    head = make_head('BN', **{scale: cell})
+    out = head(features(64, 96, batch=2))['seg_preds']
+    assert tuple(out.shape) == (2, 5, 16, 24)
+    out.sum().backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def reach(head, level):
+    """Distance in pixels that a change in the middle of a level of features goes."""
+    head.eval()
+    x = features(1024, 1024)
+    before = head(x)['seg_preds']
+    middle = x[level].shape[-1] // 2
+    x[level][..., middle, middle] += 10
+    rows, _ = (head(x)['seg_preds'] - before).abs().amax((0, 1)).nonzero(as_tuple=True)
+    return 4 * (rows.max() - rows.min()).item() / 2
+
+
+def test_dpc_and_aspp_look_farther_than_lsfe():
+    torch.manual_seed(0)
+    distances = {
+        cell: reach(make_head('BN', small_scale_cell=cell), level=2)
+        for cell in ('LSFE', 'DPC', 'ASPP')
+    }
+    # LSFE: two 3x3 convs at stride 16; DPC: three of dilation 1, 18 and 6 in height
+    assert distances['DPC'] - 25 * 16 == distances['LSFE'] - 2 * 16
+    # the mean over the image makes ASPP see all of it
+    assert distances['ASPP'] == 1020 / 2
+
+
+def test_without_mc_coarse_features_are_only_resized():
+    torch.manual_seed(0)
+    with_mc, without = make_head('BN'), make_head('BN', with_mc=False)
+    keys = set(with_mc.state_dict()) - set(without.state_dict())
+    assert {key.split('.')[0] for key in keys} == {'mc8', 'mc4'}
+    without.eval()
+    x = features(64, 64)
+    coarse = without.dpc16(x[2]) + torch.nn.functional.interpolate(
+        without.dpc32(x[3]), scale_factor=2, mode='bilinear'
+    )
+    l8 = without.lsfe8(x[1]) + torch.nn.functional.interpolate(
+        coarse, scale_factor=2, mode='bilinear'
+    )
+    l4 = without.lsfe4(x[0]) + torch.nn.functional.interpolate(
+        l8, scale_factor=2, mode='bilinear'
+    )
+    torch.testing.assert_close(without(x)['seg_feats'][:, :4], l4)
+
+
+def test_unknown_cells_name_the_field():
+    with pytest.raises(ValueError, match="small_scale_cell is 'PPM'.*'LSFE', 'DPC'"):
+        make_head(small_scale_cell='PPM')

@@ -312,6 +312,39 @@ def test_fusion_prefers_higher_score_on_equal_logits():
     assert torch.equal(panoptic, expected.expand(8, 16))
 
 
+@pytest.mark.parametrize(
+    ('mla', 'mlb', 'combine', 'fused'),
+    [
+        (4, 2, 'efficientps', 11.1769),
+        (4, -2, 'efficientps', 2.2024),
+        (-4, -2, 'efficientps', -0.8231),
+        (4, 2, 'sum', 6),
+        (4, -2, 'sum', 2),
+        (-4, -2, 'sum', -6),
+        (4, 2, 'product', 8),
+        (4, -2, 'product', -8),
+        (-4, -2, 'product', -8),
+    ],
+)
+def test_fused_logits_of_each_combination_are_compared_with_stuff(
+    mla, mlb, combine, fused
+):
+    # The box is so large that mask and crop are constant all over the image.
+    instance = solid_instances([[-20, -20, 40, 40]], logit=mla / 4)
+    for margin, winner in ((-1e-3, INSTANCE_OFFSET), (1e-3, 1)):
+        panoptic = panoptic_fusion(
+            constant_logits([float(mlb), fused + margin]),
+            **instance,
+            out_shape=(16, 16),
+            num_things=1,
+            min_stuff_area=1,
+            combine=combine,
+        )
+        # void where semantics would have it a thing
+        expected = winner if winner > 1 or fused + margin > mlb else 2
+        assert (panoptic == expected).all()
+
+
 def test_fusion_needs_stuff():
     with pytest.raises(ValueError, match='at least one stuff class'):
         panoptic_fusion(

@@ -7,7 +7,7 @@ from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig, PixelList
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from .panoptic_fusion import panoptic_fusion
+from .panoptic_fusion import COMBINATIONS, panoptic_fusion
 
 
 def valid_logits_shape(seg_logits: Tensor, img_meta: dict) -> tuple[float, float]:
@@ -44,7 +44,15 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
             (default 0.5; detections below are not fused), ``overlap_thr`` (0.5) and
             ``min_stuff_area`` (2048 pixels). Other keys are the detector's.
         init_cfg: Unused; there is nothing to initialise.
+        combine: How mask and semantic logits of an instance make its fused logits, a
+            key of ``COMBINATIONS``. Defaults to 'efficientps', the method of the
+            paper.
+
+    Raises:
+        ValueError: ``combine`` is not one of these.
     """
+
+    DEFAULTS = {'score_thr': 0.5, 'overlap_thr': 0.5, 'min_stuff_area': 2048}
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
         num_stuff_classes: int = 11,
         test_cfg: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
+        combine: str = 'efficientps',
     ) -> None:
         super().__init__(
             num_things_classes=num_things_classes,
@@ -59,6 +68,17 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
             test_cfg=test_cfg,
             init_cfg=init_cfg,
         )
+        if combine not in COMBINATIONS:
+            raise ValueError(
+                f'panoptic_fusion_head.combine is {combine!r}, must be one of '
+                f'{list(COMBINATIONS)}'
+            )
+        self.combine = combine
+
+    @property
+    def score_thr(self) -> float:
+        """Score from which detections are fused."""
+        return self._setting('score_thr')
 
     def loss(self, **kwargs) -> dict:
         """Return no losses: nothing is learnt."""
@@ -109,18 +129,31 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
                 f'{self.num_things_classes} and num_stuff_classes='
                 f'{self.num_stuff_classes}; make semantic_head.num_classes their sum'
             )
-        cfg = self.test_cfg or {}
-        results = results[results.scores >= cfg.get('score_thr', 0.5)]
-        panoptic = panoptic_fusion(
+        results = results[results.scores >= self.score_thr]
+        panoptic = self._fuse(
+            seg_logits,
+            results,
+            tuple(img_meta['ori_shape' if rescale else 'img_shape'][:2]),
+            valid_logits_shape(seg_logits, img_meta),
+        )
+        return PixelData(sem_seg=panoptic[None])
+
+    def _fuse(self, seg_logits, results, out_shape, valid_shape) -> Tensor:
+        """Make the panoptic map, (H, W) int32, of an image's confident detections."""
+        return panoptic_fusion(
             seg_logits,
             results.bboxes,
             results.scores,
             results.labels,
             results.mask_logits,
-            tuple(img_meta['ori_shape' if rescale else 'img_shape'][:2]),
+            out_shape,
             self.num_things_classes,
-            valid_shape=valid_logits_shape(seg_logits, img_meta),
-            overlap_thr=cfg.get('overlap_thr', 0.5),
-            min_stuff_area=cfg.get('min_stuff_area', 2048),
+            valid_shape=valid_shape,
+            overlap_thr=self._setting('overlap_thr'),
+            min_stuff_area=self._setting('min_stuff_area'),
+            combine=self.combine,
         )
-        return PixelData(sem_seg=panoptic[None])
+
+    def _setting(self, name: str) -> float:
+        """Look a key of ``test_cfg`` up."""
+        return (self.test_cfg or {}).get(name, self.DEFAULTS[name])

@@ -2,6 +2,7 @@
 """Parameter-free panoptic fusion of EfficientPS as a function on tensors."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,24 @@ from torch import Tensor
 _UNSETTLED = -1
 # Pixels labelled at once: few enough to stay in the cache. Not part of the result.
 _STRIPE = 1 << 17
+
+
+def _efficientps_logits(mla: Tensor, mlb: Tensor) -> Tensor:
+    """Section 3.4 of the paper: sum of the confidences times sum of the logits."""
+    return (mla.sigmoid() + mlb.sigmoid()) * (mla + mlb)
+
+
+def _product_logits(mla: Tensor, mlb: Tensor) -> Tensor:
+    """Product that is positive only where both are: two refusals are no consent."""
+    return torch.copysign(mla * mlb, torch.minimum(mla, mlb))
+
+
+# Fused logits of an instance from its mask logits MLA and semantic logits MLB.
+COMBINATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    'efficientps': _efficientps_logits,
+    'sum': torch.add,
+    'product': _product_logits,
+}
 
 
 class _Axis(NamedTuple):
@@ -113,6 +132,7 @@ def _fuse_instances(
     mask_logits: Tensor,
     overlap_thr: float,
     mask_logits_scale: float,
+    combine: str,
 ) -> tuple[Tensor, Tensor, list[int]]:
     """Find the kept instance with the highest fused logits at every pixel.
 
@@ -165,9 +185,7 @@ def _fuse_instances(
         )
 
         from_mask *= mask_logits_scale
-        fused = (from_mask.sigmoid() + from_semantic.sigmoid()) * (
-            from_mask + from_semantic
-        )
+        fused = COMBINATIONS[combine](from_mask, from_semantic)
         winner[region].masked_fill_(fused > best[region], len(kept))
         best[region] = torch.maximum(best[region], fused)
         kept.append(index)
@@ -331,6 +349,7 @@ def panoptic_fusion(
     overlap_thr: float = 0.5,
     min_stuff_area: int = 2048,
     mask_logits_scale: float = 4.0,
+    combine: str = 'efficientps',
 ) -> Tensor:
     """Fuse semantic and instance logits into one panoptic map.
 
@@ -369,6 +388,9 @@ def panoptic_fusion(
         overlap_thr: Largest share of a mask that may be taken already.
         min_stuff_area: Stuff classes with fewer pixels become void.
         mask_logits_scale: Factor of the mask logits in MLA; 4 in the release.
+        combine: How MLA and MLB make the fused logits, a key of ``COMBINATIONS``:
+            'efficientps' as above; 'sum', ``MLA + MLB``, as UPSNet does; 'product',
+            ``MLA * MLB`` where both are positive, ``-|MLA * MLB|`` elsewhere.
 
     Returns:
         Panoptic map, (H, W) int32: ``label + k * INSTANCE_OFFSET`` for the k-th kept
@@ -394,6 +416,7 @@ def panoptic_fusion(
         mask_logits,
         overlap_thr,
         mask_logits_scale,
+        combine,
     )
 
     # One map numbers the segments: classes first, then kept instances.
