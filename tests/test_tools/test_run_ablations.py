@@ -38,6 +38,12 @@ def test_schedule_keeps_its_shape_under_the_budget():
     assert cfg.train_cfg.max_iters == 760
 
 
+def test_no_part_of_a_short_schedule_is_empty():
+    warm_up, decay = run_ablations.fit_to_budget(demo_config(), 2, 0).param_scheduler
+    assert (warm_up.begin, warm_up.end) == (0, 1)
+    assert (decay.begin, decay.end, decay.T_max) == (0, 2, 2)
+
+
 def test_milestones_are_fitted_too():
     cfg = Config.fromfile(
         run_ablations.find_config('efficientps_effb5_16xb1-50k_cityscapes-1024x2048')

@@ -135,6 +135,12 @@ def fit_to_budget(cfg: Config, max_iters: int, seed: int) -> Config:
         for key in ('begin', 'end', 'T_max', 'total_iters', 'step_size'):
             if scheduler.get(key) is not None:
                 scheduler[key] = round(factor * scheduler[key])
+        # A part of the schedule lasts one iteration at least.
+        if scheduler.get('end') is not None:
+            scheduler.end = max(scheduler.end, scheduler.get('begin', 0) + 1)
+        for key in ('T_max', 'total_iters', 'step_size'):
+            if scheduler.get(key) is not None:
+                scheduler[key] = max(scheduler[key], 1)
         if 'milestones' in scheduler:
             scheduler.milestones = [round(factor * m) for m in scheduler.milestones]
     cfg.train_cfg.max_iters = max_iters
