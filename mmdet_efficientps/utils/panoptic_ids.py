@@ -46,7 +46,9 @@ def id2rgb(ids: np.ndarray) -> np.ndarray:
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
 
 
-def index_segments(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
+def index_segments(
+    ids: np.ndarray, segment_ids: Sequence[int], numbers: np.ndarray | None = None
+) -> np.ndarray:
     """Number the segments of an id map in the order of a list of ids.
 
     Small consecutive numbers can index arrays of classes, areas or flags, so one
@@ -56,10 +58,13 @@ def index_segments(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
         ids (np.ndarray): Segment ids, shape (H, W), non-negative integers.
         segment_ids (Sequence[int]): The ids that may occur, without 0 (void).
             Those that do not occur keep their number.
+        numbers (np.ndarray | None): Number of void followed by that of every segment,
+            shape (N + 1,), all different, integers. Defaults to None, which is
+            0, 1, ..., N in int32.
 
     Returns:
-        np.ndarray: Shape (H, W), int32; 0 where void, k + 1 where the pixel has
-        the id ``segment_ids[k]``.
+        np.ndarray: Shape (H, W), type of ``numbers``; ``numbers[0]`` where void,
+        ``numbers[k + 1]`` where the pixel has the id ``segment_ids[k]``.
 
     Raises:
         ValueError: If an id other than 0 is not in ``segment_ids``, or if
@@ -71,13 +76,18 @@ def index_segments(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
             'segment ids must be positive and must not repeat, got '
             f'{segment_ids.tolist()}'
         )
+    if numbers is None:
+        numbers = np.arange(len(segment_ids) + 1, dtype=np.int32)
+    void = numbers[0]
+    size = max(ids.max(), segment_ids.max(initial=0)) + 1
     # Pages of a zeroed table that are never touched cost nothing, so large ids
     # (up to 2**24) are not slower than small ones.
-    numbers = np.zeros(max(ids.max(), segment_ids.max(initial=0)) + 1, dtype=np.int32)
-    numbers[segment_ids] = np.arange(1, len(segment_ids) + 1)
-    index = numbers[ids]
-    if np.count_nonzero(index) < np.count_nonzero(ids):
-        unlisted = np.unique(ids[(index == 0) & (ids != VOID_ID)])
+    table = np.full(size, void) if void else np.zeros(size, dtype=numbers.dtype)
+    table[segment_ids] = numbers[1:]
+    # All ids are within the table; 'clip' says so and saves a copy.
+    index = table.take(ids, mode='clip')
+    if np.count_nonzero(index != void) < np.count_nonzero(ids):
+        unlisted = np.unique(ids[(index == void) & (ids != VOID_ID)])
         raise ValueError(f'segment ids without an entry: {unlisted.tolist()}')
     return index
 

@@ -7,6 +7,12 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 import mmdet_efficientps  # noqa: F401
+from mmdet_efficientps.utils.checkpoint_loading import (
+    CheckpointError,
+    check_state_dict,
+    find_state_dict,
+    read_checkpoint,
+)
 
 
 class Evil:
@@ -36,3 +42,84 @@ def test_anything_else_is_still_refused(tmp_path, thing):
     torch.save(dict(thing=thing), tmp_path / 'x.pth')
     with pytest.raises((pickle.UnpicklingError, ValueError)):
         torch.load(tmp_path / 'x.pth', weights_only=True)
+
+
+@pytest.fixture(params=[True, False], ids=['zip', 'old format'])
+def checkpoint(request, tmp_path):
+    path = tmp_path / 'x.pth'
+    state = dict(weight=torch.arange(1000.0), bias=torch.ones(2))
+    torch.save(
+        dict(state_dict=state, meta=dict(epoch=1)),
+        path,
+        _use_new_zipfile_serialization=request.param,
+    )
+    return path
+
+
+def test_a_checkpoint_is_read(checkpoint):
+    state = find_state_dict(read_checkpoint(checkpoint))
+    assert torch.equal(state['weight'], torch.arange(1000.0))
+
+
+@pytest.mark.parametrize('share', [0, 0.001, 0.01, 0.03, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_is_cut_off_is_named(checkpoint, share):
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r'x\.pth is .*get it again'):
+        read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('\n<!DOCTYPE html><html><body>Sign in</body></html>', 'is a web page'),
+        ('version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+        ('epoch,loss', 'is no checkpoint of PyTorch'),
+    ],
+)
+def test_files_that_are_no_checkpoints_are_told_apart(tmp_path, content, message):
+    (tmp_path / 'x.pth').write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nothing\.pth'):
+        read_checkpoint(tmp_path / 'nothing.pth')
+
+
+def test_a_file_with_code_is_read_only_if_asked_to(tmp_path, capsys):
+    torch.save(dict(thing=Evil()), tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=r'print\).*unsafe=True'):
+        read_checkpoint(tmp_path / 'x.pth')
+    assert not capsys.readouterr().out
+    read_checkpoint(tmp_path / 'x.pth', unsafe=True)
+    assert capsys.readouterr().out == 'this must not run\n'
+
+
+def test_a_checkpoint_without_weights_is_refused(tmp_path):
+    torch.save([torch.ones(1)], tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match='holds a list'):
+        read_checkpoint(tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match='there are epoch, iter where tensors'):
+        find_state_dict(dict(epoch=1, iter=2))
+
+
+def test_the_prefix_of_several_gpus_is_taken_off():
+    state = find_state_dict({'module.conv.weight': torch.ones(1)})
+    assert list(state) == ['conv.weight']
+
+
+def test_all_that_does_not_fit_is_listed():
+    net = torch.nn.Linear(2, 3)
+    check_state_dict(net.state_dict(), net.state_dict(), 'x.pth')
+    with pytest.raises(CheckpointError) as error:
+        check_state_dict({'weights': net.weight}, net.state_dict(), 'x.pth')
+    assert str(error.value).splitlines() == [
+        'x.pth does not fit the network:',
+        '2 keys are missing: weight, bias',
+        '1 keys are left over: weights',
+    ]
+    other = torch.nn.Linear(2, 4).state_dict()
+    with pytest.raises(CheckpointError, match=r'weight is \(4, 2\), not \(3, 2\)'):
+        check_state_dict(other, net.state_dict(), 'x.pth')

@@ -8,20 +8,22 @@ run adds to the resident set of that process (on CUDA: to the allocated memory).
 """
 
 import argparse
-import json
-import os
-import platform
-import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from benchmarking import (
+    MB,
+    in_fresh_process,
+    peak_resident_mb,
+    print_json,
+    reset_peak,
+    resident_mb,
+)
 
 NUM_THINGS, NUM_STUFF = 8, 11
 NUM_CLASSES = NUM_THINGS + NUM_STUFF
@@ -171,12 +173,6 @@ def prepare_mmdet_heuristic(inputs: dict) -> Callable[[], torch.Tensor]:
 CONTENDERS = {'ours': prepare_ours, 'mmdet_heuristic': prepare_mmdet_heuristic}
 
 
-def _resident_mb(field: str) -> float:
-    """Read VmRSS (now) or VmHWM (peak) of this process in MB of 2**20 bytes."""
-    status = Path('/proc/self/status').read_text()
-    return int(re.search(rf'{field}:\s+(\d+) kB', status)[1]) / 1024
-
-
 def measure(
     name: str, inputs_file: str, device: str, threads: int, repeat: int
 ) -> dict:
@@ -215,15 +211,15 @@ def measure(
         synchronize()
         if on_cuda:
             torch.cuda.reset_peak_memory_stats(device)
-            before = torch.cuda.memory_allocated(device) / 2**20
+            before = torch.cuda.memory_allocated(device) / MB
             run()
             synchronize()
-            peak = torch.cuda.max_memory_allocated(device) / 2**20
+            peak = torch.cuda.max_memory_allocated(device) / MB
         else:
-            Path('/proc/self/clear_refs').write_text('5')  # peak := now
-            before = _resident_mb('VmRSS')
+            reset_peak()
+            before = resident_mb()
             run()
-            peak = _resident_mb('VmHWM')
+            peak = peak_resident_mb()
 
         seconds = []
         for _ in range(repeat):
@@ -264,40 +260,24 @@ def main() -> None:
     inputs = make_inputs(args.height, args.width, args.instances, args.noise)
     x1, y1, x2, y2 = inputs['bboxes'].T
     box_area = ((x2 - x1) * (y2 - y1)).sum() / (args.height * args.width)
-    results = []
     with tempfile.TemporaryDirectory() as folder:
         inputs_file = str(Path(folder) / 'inputs.pt')
         torch.save(inputs, inputs_file)
-        for name in CONTENDERS:
-            with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
-                results.append(
-                    pool.submit(
-                        measure,
-                        name,
-                        inputs_file,
-                        args.device,
-                        args.threads,
-                        args.repeat,
-                    ).result()
-                )
+        settings = (inputs_file, args.device, args.threads, args.repeat)
+        results = [in_fresh_process(measure, name, *settings) for name in CONTENDERS]
 
     if args.json:
-        machine = f'{platform.machine()}, {os.cpu_count()} CPUs'
-        if torch.device(args.device).type == 'cuda':
-            machine += f', {torch.cuda.get_device_name(args.device)}'
-        report = {
-            'benchmark': 'panoptic_fusion',
-            'machine': machine,
-            'threads': args.threads,
-            'device': args.device,
-            'height': args.height,
-            'width': args.width,
-            'instances': args.instances,
-            'box_area_per_image_area': round(float(box_area), 3),
-            'noise': args.noise,
-            'results': results,
-        }
-        print(json.dumps(report))
+        print_json(
+            'panoptic_fusion',
+            results,
+            args.threads,
+            args.device,
+            height=args.height,
+            width=args.width,
+            instances=args.instances,
+            box_area_per_image_area=round(float(box_area), 3),
+            noise=args.noise,
+        )
     else:
         for result in results:
             print(

@@ -7,22 +7,19 @@ prepare_hint = 'python tools/prepare_dataset.py toy-city'
 
 train_pipeline = [
     dict(type='LoadCheckedImage', backend_args=None),
-    dict(type='LoadPanopticSegments', backend_args=None),
+    dict(type='LoadPanopticMap', backend_args=None),
     dict(
-        type='RandomResize',
+        type='RandomScaleCrop',
         scale=(512, 256),
         ratio_range=(0.8, 1.25),
-        keep_ratio=True,
-    ),
-    dict(
-        type='RandomCrop',
         crop_size=(384, 256),
-        recompute_bbox=True,
-        allow_negative_crop=True,
     ),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs', meta_keys={{_base_.meta_keys}}),
+    dict(
+        type='PackPanopticTargets',
+        min_area=16,
+        meta_keys={{_base_.meta_keys}},
+    ),
 ]
 test_pipeline = [
     dict(type='LoadCheckedImage', backend_args=None),

@@ -1,6 +1,18 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Data transforms."""
 
-from .loading import LoadCheckedImage, LoadPanopticSegments, load_panoptic_png
+from .copy_paste import PanopticCopyPaste
+from .formatting import PackPanopticTargets
+from .geometry import RandomScaleCrop
+from .loading import LoadCheckedImage, LoadPanopticMap, load_panoptic_png
+from .resize_image_to_label import ResizeImageToLabel
 
-__all__ = ['LoadCheckedImage', 'LoadPanopticSegments', 'load_panoptic_png']
+__all__ = [
+    'LoadCheckedImage',
+    'LoadPanopticMap',
+    'PackPanopticTargets',
+    'PanopticCopyPaste',
+    'RandomScaleCrop',
+    'ResizeImageToLabel',
+    'load_panoptic_png',
+]

@@ -4,16 +4,11 @@
 import cv2
 import mmcv
 import numpy as np
-from mmcv.transforms import LoadImageFromFile
-from mmdet.datasets.transforms import LoadPanopticAnnotations
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.mask import BitmapMasks
 from mmengine.fileio import get
-from scipy import ndimage
 
-from mmdet_efficientps.utils.panoptic_ids import index_segments, rgb2id
-
-IGNORE_INDEX = 255
+from .panoptic_map import SEGMENT_DTYPE, make_index_map, segment_table
 
 
 def load_panoptic_png(
@@ -52,7 +47,10 @@ def load_panoptic_png(
             f'{path} is no panoptic PNG: expected 8-bit RGB, got shape {bgr.shape} '
             f"and type {bgr.dtype}. Does data_prefix['seg'] name the right folder?"
         )
-    return rgb2id(bgr[..., ::-1])
+    # The bytes R, G, B, 255 are a little-endian number: the id and, above it, alpha.
+    ids = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]
+    ids &= 2**24 - 1
+    return ids
 
 
 @TRANSFORMS.register_module()
@@ -98,13 +96,13 @@ class LoadCheckedImage(LoadImageFromFile):
 
 
 @TRANSFORMS.register_module()
-class LoadPanopticSegments(LoadPanopticAnnotations):
-    """Load boxes, masks and semantic map from a panoptic PNG.
+class LoadPanopticMap(BaseTransform):
+    """Load a panoptic PNG as an index map, see :mod:`.panoptic_map`.
 
-    Boxes are the tight boxes of the masks, not those of the json: x2 and y2 are
-    one past the last column and row of the segment. Crowd (group) things come as
-    ignored instances, and the semantic map shows them with their class. A segment
-    of the json without any pixel in the PNG has neither box nor mask.
+    No boxes and no masks are made: :class:`PackPanopticTargets` makes them of what
+    the geometric transforms leave of the map. Between the two, transforms of mmcv and
+    mmdet that handle ``gt_seg_map`` (Resize, RandomResize, RandomCrop, RandomFlip,
+    Pad, ...) or the image alone work as they are.
 
     An image without ``seg_map_path`` has no ground truth and passes unchanged.
 
@@ -114,7 +112,6 @@ class LoadPanopticSegments(LoadPanopticAnnotations):
     - seg_map_path
     - instances
 
-      - bbox_label
       - ignore_flag
       - segment_id
 
@@ -125,24 +122,12 @@ class LoadPanopticSegments(LoadPanopticAnnotations):
 
     Added Keys:
 
-    - gt_bboxes (BaseBoxes[torch.float32]), (N, 4), xyxy in pixels
-    - gt_bboxes_labels (np.int64), (N, )
-    - gt_ignore_flags (bool), (N, )
-    - gt_masks (BitmapMasks), (N, H, W), one per instance, the ignored included
-    - gt_seg_map (np.uint8), (H, W), class labels, 255 = void
-
-    Modified Keys:
-
-    - instances (bbox is set, instances without pixels are dropped)
+    - gt_seg_map (np.uint8 | np.uint16), (H, W), index map, 255 = void
+    - gt_segments (structured np.ndarray), (M, ), table of the index map with label
+      (class label, 255 if not used), is_instance (things, crowds included) and
+      is_crowd
 
     Args:
-        with_bbox (bool): Whether to give boxes and ignore flags. Defaults to True.
-        with_label (bool): Whether to give the labels of the boxes.
-            Defaults to True.
-        with_mask (bool): Whether to give masks. Defaults to True.
-        with_seg (bool): Whether to give the semantic map. Defaults to True.
-        box_type (str | None): Box type of mmdet; None gives an array.
-            Defaults to 'hbox'.
         imdecode_backend (str): Decoder for :func:`mmcv.imfrombytes`.
             Defaults to 'cv2'.
         backend_args (dict | None): Storage backend of ``mmengine.fileio``.
@@ -150,26 +135,10 @@ class LoadPanopticSegments(LoadPanopticAnnotations):
     """
 
     def __init__(
-        self,
-        with_bbox: bool = True,
-        with_label: bool = True,
-        with_mask: bool = True,
-        with_seg: bool = True,
-        box_type: str | None = 'hbox',
-        imdecode_backend: str = 'cv2',
-        backend_args: dict | None = None,
+        self, imdecode_backend: str = 'cv2', backend_args: dict | None = None
     ) -> None:
-        # Passes over the parent, which refuses to start without panopticapi.
-        super(LoadPanopticAnnotations, self).__init__(
-            with_bbox=with_bbox,
-            with_label=with_label,
-            with_mask=with_mask,
-            with_seg=with_seg,
-            with_keypoints=False,
-            box_type=box_type,
-            imdecode_backend=imdecode_backend,
-            backend_args=backend_args,
-        )
+        self.imdecode_backend = imdecode_backend
+        self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         """Load the ground truth of one image.
@@ -192,41 +161,18 @@ class LoadPanopticSegments(LoadPanopticAnnotations):
         self._check_size(ids, results)
         segments = results['segments_info']
         try:
-            index = index_segments(ids, [segment['id'] for segment in segments])
+            index_map = make_index_map(ids, [segment['id'] for segment in segments])
         except ValueError as error:
             raise ValueError(
                 f'{path} does not fit the annotation file (segments_info): {error}'
             ) from error
-
-        numbers = {segment['id']: k for k, segment in enumerate(segments, start=1)}
-        regions = [None, *ndimage.find_objects(index, max_label=len(segments))]
-        visible = []
-        masks = []
-        for instance in results['instances']:
-            number = numbers[instance['segment_id']]
-            region = regions[number]
-            if region is None:
-                continue
-            rows, columns = region
-            box = [columns.start, rows.start, columns.stop, rows.stop]
-            visible.append({**instance, 'bbox': box})
-            if self.with_mask:
-                mask = np.zeros(index.shape, dtype=np.uint8)
-                mask[region] = index[region] == number
-                masks.append(mask)
-        results['instances'] = visible
-
-        if self.with_bbox:
-            self._load_bboxes(results)
-        if self.with_label:
-            self._load_labels(results)
-        if self.with_mask:
-            results['gt_masks'] = BitmapMasks(masks, *index.shape)
-        if self.with_seg:
-            categories = [segment['category'] for segment in segments]
-            results['gt_seg_map'] = np.array(
-                [IGNORE_INDEX, *categories], dtype=np.uint8
-            )[index]
+        is_crowd = {i['segment_id']: i['ignore_flag'] for i in results['instances']}
+        rows = [
+            (s['category'], s['id'] in is_crowd, is_crowd.get(s['id'], False))
+            for s in segments
+        ]
+        results['gt_seg_map'] = index_map
+        results['gt_segments'] = segment_table(np.array(rows, dtype=SEGMENT_DTYPE))
         return results
 
     @staticmethod
@@ -249,3 +195,10 @@ class LoadPanopticSegments(LoadPanopticAnnotations):
                 f'{results["img_path"]} is {image_shape}, '
                 f'{results["seg_map_path"]} is {ids.shape}'
             )
+
+    def __repr__(self) -> str:
+        """Give the arguments."""
+        return (
+            f'{type(self).__name__}(imdecode_backend={self.imdecode_backend!r}, '
+            f'backend_args={self.backend_args})'
+        )

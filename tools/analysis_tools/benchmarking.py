@@ -1,0 +1,89 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""What the benchmark scripts of this folder share."""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+MB = 2**20
+
+
+def machine(device: str = 'cpu') -> str:
+    """Describe the machine: processor, CPUs, memory, and GPU if one is used.
+
+    Args:
+        device: Torch device of the benchmark.
+
+    Returns:
+        One line of text.
+    """
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+    parts = [
+        names[0] if names else platform.machine(),
+        f'{os.cpu_count()} CPUs',
+        f'{memory:.0f} GiB',
+    ]
+    if device != 'cpu':
+        import torch
+
+        parts.append(torch.cuda.get_device_name(device))
+    return ', '.join(parts)
+
+
+def print_json(
+    benchmark: str, results: list[dict], threads: int, device: str = 'cpu', **settings
+) -> None:
+    """Print the report of a benchmark as one JSON object on one line.
+
+    Args:
+        benchmark: Name of the benchmark.
+        results: One dict per contender, ours first; ``name`` and, where they apply,
+            ``median_s`` (seconds per image) and ``peak_extra_mb`` (MB of 2**20 bytes).
+        threads: Number of CPU threads.
+        device: Torch device of the benchmark.
+        **settings: What else says under which conditions it ran.
+    """
+    report = {'benchmark': benchmark, 'machine': machine(device), 'threads': threads}
+    print(json.dumps(report | {'device': device} | settings | {'results': results}))
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in MB of 2**20 bytes."""
+    return _read_status('VmRSS')
+
+
+def peak_resident_mb() -> float:
+    """Highest resident memory since the start or :func:`reset_peak`, in MB."""
+    return _read_status('VmHWM')
+
+
+def reset_peak() -> None:
+    """Let :func:`peak_resident_mb` start anew from what is resident now."""
+    Path('/proc/self/clear_refs').write_text('5')
+
+
+def _read_status(field: str) -> float:
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(rf'{field}:\s+(\d+) kB', status)[1]) * 1024 / MB
+
+
+def in_fresh_process(function: Callable, *args: Any) -> Any:
+    """Call a function in a process of its own, which nothing has warmed or bloated.
+
+    Args:
+        function: Function of the calling script, at its top level.
+        *args: Its arguments.
+
+    Returns:
+        What it returns.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+        return pool.submit(function, *args).result()
