@@ -14,10 +14,13 @@ default_hooks = dict(
         rule='greater',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook'),
+    # the same few predictions in every validation; --show-dir draws those of a test
+    visualization=dict(type='PanopticVisualizationHook', num_images=4),
 )
 custom_hooks = [
+    dict(type='CheckpointCheckHook'),
     dict(type='PanopticClassesCheckHook'),
+    dict(type='PredictionNeedsHook'),
     dict(type='InvalidLossHook'),
 ]
 

@@ -2,9 +2,11 @@
 """The network: every part is a registry module."""
 
 from .backbones import *  # noqa: F403
+from .data_preprocessors import *  # noqa: F403
 from .detectors import *  # noqa: F403
 from .layers import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .roi_heads import *  # noqa: F403
 from .seg_heads import *  # noqa: F403
+from .task_modules import *  # noqa: F403

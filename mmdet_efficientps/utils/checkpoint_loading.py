@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Lets torch read the checkpoints of MMEngine in its safe mode.
+"""Reading checkpoints in torch's safe mode, with errors that say what is wrong.
 
 Since 2.6 ``torch.load`` refuses files that hold anything but tensors and plain
 containers unless told otherwise, and MMEngine's checkpoints hold the history of the
@@ -9,10 +9,24 @@ checkpoint run any code; here just these few harmless types are declared safe.
 
 from __future__ import annotations
 
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlparse
+
 import numpy as np
 import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 from packaging.version import Version
+from torch import Tensor
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint file that cannot be used; the message says why and what to do."""
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -48,3 +62,190 @@ def _history_buffer_method(owner: type, name: str):
             'log: the file is damaged or not to be trusted'
         )
     return getattr(HistoryBuffer, name)
+
+
+def read_checkpoint(source: str | Path, unsafe: bool = False) -> dict:
+    """Read a checkpoint as ``torch.load`` does, without running code it may hold.
+
+    Args:
+        source (str | Path): A file, an http(s) address, which is downloaded once to
+            where torch keeps such files, or any other address MMEngine knows, such
+            as 'openmmlab://...'.
+        unsafe (bool): Read what the safe mode refuses as well. That runs whatever
+            code the file holds: only for files from people you trust. Defaults to
+            False.
+
+    Returns:
+        dict: The checkpoint: a state dict, or a dict that has one as 'state_dict'.
+        Its tensors are on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is empty, a web page, cut off or damaged, no
+            checkpoint at all, or needs ``unsafe``; if a download fails.
+    """
+    source = str(source)
+    if source.startswith(('http://', 'https://')):
+        path = _downloaded(source)
+    elif '://' in source:
+        return CheckpointLoader.load_checkpoint(source, 'cpu')
+    else:
+        path = Path(source).expanduser()
+    check_checkpoint_file(path)
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=not unsafe)
+    except pickle.UnpicklingError as error:
+        # In the safe mode: what the file holds that is no tensor or plain container.
+        needs = re.findall(r'GLOBAL (\S+) was not an allowed', str(error))
+        if unsafe or not needs:
+            raise CheckpointError(f'{path} is damaged: {error}') from error
+        raise CheckpointError(
+            f'{path} holds more than weights ({", ".join(needs)}), and to read that '
+            'is to run code of its author. If you trust the file, read it with '
+            'unsafe=True (the tools: --unsafe-load)'
+        ) from error
+    except (EOFError, LookupError, RuntimeError, ValueError) as error:
+        # What torch raises depends on where the file ends.
+        raise CheckpointError(
+            f'{path} is cut off or damaged ({error}): get it again'
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(
+            f'{path} holds a {type(checkpoint).__name__} where a state dict is needed: '
+            'save model.state_dict() instead of the model'
+        )
+    return checkpoint
+
+
+def check_checkpoint_file(path: str | Path) -> None:
+    """Check that a file may be a checkpoint, without reading all of it.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is empty, a web page, a pointer to a file in Git LFS,
+            cut off, or anything else; says which.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {path}')
+    if problem := _problem_of_file(path):
+        raise CheckpointError(f'{path} {problem}')
+
+
+def find_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
+    """Find the weights in a checkpoint.
+
+    Args:
+        checkpoint (Mapping): As :func:`read_checkpoint` returns it.
+
+    Returns:
+        dict[str, Tensor]: The state dict, without the prefix ``module.`` that
+        training on several GPUs leaves.
+
+    Raises:
+        CheckpointError: If nothing or something else than tensors is in it.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    others = [k for k, v in state.items() if not isinstance(v, Tensor)]
+    if others or not state:
+        raise CheckpointError(
+            'the checkpoint has no state dict: there are '
+            f'{", ".join(map(str, others[:10])) or "no entries"} where tensors '
+            'should be'
+        )
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def check_keys(state: Iterable[str], expected: Iterable[str], what: str) -> None:
+    """Check that a state dict has the keys of a network, no more and no fewer.
+
+    Args:
+        state (Iterable[str]): Keys of the state dict.
+        expected (Iterable[str]): Keys of the state dict of the network.
+        what (str): What ``state`` is, to begin the message with.
+
+    Raises:
+        CheckpointError: If keys are missing or left over; lists all of them.
+    """
+    state, expected = dict.fromkeys(state), dict.fromkeys(expected)
+    _complain(
+        what,
+        {
+            'keys are missing': [key for key in expected if key not in state],
+            'keys are left over': [key for key in state if key not in expected],
+        },
+    )
+
+
+def check_state_dict(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str
+) -> None:
+    """Check that a state dict fits a network, key by key.
+
+    Args:
+        state (Mapping[str, Tensor]): The state dict.
+        expected (Mapping[str, Tensor]): The state dict of the network.
+        what (str): What ``state`` is, to begin the message with.
+
+    Raises:
+        CheckpointError: If keys are missing or left over or shapes differ; lists
+            all of them.
+    """
+    check_keys(state, expected, what)
+    shapes = [
+        f'{key} is {tuple(value.shape)}, not {tuple(expected[key].shape)}'
+        for key, value in state.items()
+        if value.shape != expected[key].shape
+    ]
+    _complain(what, {'tensors have another shape': shapes})
+
+
+def _complain(what: str, problems: dict[str, list[str]]) -> None:
+    """Raise an error that lists everything in the lists that are not empty."""
+    lines = [f'{len(p)} {kind}: {", ".join(p)}' for kind, p in problems.items() if p]
+    if lines:
+        raise CheckpointError('\n'.join([f'{what} does not fit the network:', *lines]))
+
+
+def _problem_of_file(path: Path) -> str | None:
+    """What is wrong with a file before torch reads it, None if nothing is."""
+    with path.open('rb') as file:
+        head = file.read(512).lstrip()
+    if not head:
+        return 'is empty: get it again'
+    if head[:1] == b'<':
+        return (
+            'is a web page, not a checkpoint: the link it came from wants a log-in or '
+            'a confirmation, or is dead. Open it in a browser and download the file '
+            'there'
+        )
+    if head.startswith(b'version https://git-lfs'):
+        return 'is only the pointer to a file in Git LFS: run `git lfs pull`'
+    if head.startswith(b'PK') and not zipfile.is_zipfile(path):
+        return (
+            f'is cut off after {path.stat().st_size} bytes, its end is missing: '
+            'get it again'
+        )
+    if not head.startswith((b'PK', b'\x80')):
+        return f'is no checkpoint of PyTorch, it begins with {head[:8]!r}'
+    return None
+
+
+def _downloaded(url: str) -> Path:
+    """Download a file once, by the first process of several."""
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    path = folder / Path(urlparse(url).path).name
+    if is_main_process() and not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:
+            raise CheckpointError(
+                f'{url} could not be downloaded ({error}). Download it in another way '
+                f'and put it at {path}, or name the file in place of the address'
+            ) from error
+    barrier()
+    return path

@@ -8,11 +8,18 @@ classes in the box head, and one channel for it in the mask head.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from mmdet.models.backbones.efficientnet import model_scaling
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmdet_efficientps.models.backbones import SEFreeEfficientNet
+
+from .checkpoint_loading import CheckpointError, check_keys, check_state_dict
 
 # Stages of the released backbone that share one stage of mmdet's EfficientNet,
 # which starts a stage only where the stride is 2: released stage -> (ours, first).
@@ -68,17 +75,17 @@ def release_key_to_ours(key: str, stage_depths: Mapping[int, int]) -> str:
             backbone stage.
 
     Returns:
-        str: Key of :class:`~mmdet_efficientps.models.EfficientPS`.
-
-    Raises:
-        KeyError: If the key is none of a released network.
+        str: Key of :class:`~mmdet_efficientps.models.EfficientPS`; a key that no
+        released network has is returned as it is.
     """
     if match := _BLOCK.fullmatch(key):
         stage, block = int(match[1]), int(match[2])
-        name = _BLOCK_NAMES[stage > 0][match[3]]
+        name = _BLOCK_NAMES[stage > 0].get(match[3])
+        if stage not in _STAGES or name is None:
+            return key
         ours, after = _STAGES[stage]
         if after is not None:
-            block += stage_depths[after]
+            block += stage_depths.get(after, 0)
         return f'backbone.layers.{ours}.{block}.{name}.{match[4]}'
     if match := _LATERAL.match(key):
         # Named by where the path starts; the bottom-up one is listed coarsest first.
@@ -94,33 +101,88 @@ def release_key_to_ours(key: str, stage_depths: Mapping[int, int]) -> str:
             return _DPC.sub(
                 lambda m: m[1] + ('.branches.' if m[2] == 'convs' else '.reduce.'), key
             )
-    raise KeyError(f'{key} is not a key of a released EfficientPS network')
+    return key
+
+
+def release_arch(source: Mapping[str, Tensor]) -> str | None:
+    """Tell which EfficientNet a released state dict has for a backbone.
+
+    Args:
+        source (Mapping[str, Tensor]): State dict of a released network.
+
+    Returns:
+        str | None: 'b0' to 'b7', None if it is none of them.
+    """
+    blocks = {match.groups()[:2] for key in source if (match := _BLOCK.match(key))}
+    head = source.get('backbone.conv_head.weight')
+    if head is None:
+        return None
+    base = SEFreeEfficientNet.layer_settings['b']
+    for arch, setting in SEFreeEfficientNet.arch_settings.items():
+        _, *stages, last = model_scaling(base, setting)
+        if (sum(map(len, stages)), last[0][1]) == (len(blocks), len(head)):
+            return arch
+    return None
+
+
+def release_num_classes(source: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Tell the numbers of classes of a released state dict.
+
+    Args:
+        source (Mapping[str, Tensor]): State dict of a released network.
+
+    Returns:
+        tuple[int, int]: Numbers of thing and of stuff classes.
+    """
+    num_things = len(source['bbox_head.fc_cls.bias']) - 1
+    return num_things, len(source['semantic_head.conv_logits.bias']) - num_things
 
 
 def convert_release_state_dict(
-    source: Mapping[str, Tensor], num_things: int, num_stuff: int
+    source: Mapping[str, Tensor], model: nn.Module, reinitialize: bool = False
 ) -> dict[str, Tensor]:
     """Rename and reorder a state dict of the released networks.
 
     Args:
         source (Mapping[str, Tensor]): State dict of a released network.
-        num_things (int): Number of thing classes, 8 for Cityscapes and KITTI.
-        num_stuff (int): Number of stuff classes, 11 for Cityscapes and KITTI.
+        model (nn.Module): The release variant of
+            :class:`~mmdet_efficientps.models.EfficientPS` it is for, which says what
+            keys and shapes to expect.
+        reinitialize (bool): Where the numbers of classes differ, take the last layers
+            from ``model`` and log which. Defaults to False.
 
     Returns:
-        dict[str, Tensor]: State dict for the release variant of
-        :class:`~mmdet_efficientps.models.EfficientPS`, of the same arch. It computes
-        what the release does; boxes need its legacy anchors and coder too.
+        dict[str, Tensor]: State dict of ``model``, with each of its keys. It computes
+        what the release does; boxes need the release's anchors and coder too.
 
     Raises:
-        KeyError: If keys are left over that no released network has; lists them.
+        CheckpointError: If the state dict is that of another network, backbone or
+            number of classes; if keys are left over or missing or have another
+            shape. Lists them.
     """
+    _check_arch(source, model)
     stage_depths: dict[int, int] = {}
     for key in source:
         if match := _BLOCK.fullmatch(key):
             stage, block = int(match[1]), int(match[2])
             stage_depths[stage] = max(stage_depths.get(stage, 0), block + 1)
+    ours = {key: release_key_to_ours(key, stage_depths) for key in source}
+    expected = model.state_dict()
+    check_keys(ours.values(), expected, 'the checkpoint')
 
+    num_things, num_stuff = release_num_classes(source)
+    wanted = (
+        model.semantic_head.num_things_classes,
+        model.semantic_head.num_stuff_classes,
+    )
+    if (num_things, num_stuff) != wanted and not reinitialize:
+        raise CheckpointError(
+            f'the checkpoint is for {num_things} thing and {num_stuff} stuff classes, '
+            f'the network for {wanted[0]} and {wanted[1]}. Build the network for those '
+            f'of the checkpoint (the tool: --num-classes {num_things} {num_stuff}), or '
+            'give reinitialize=True (--num-classes with classes of your own) to have '
+            'the last layers initialised anew and train them'
+        )
     things = torch.arange(num_things)
     rows = {
         # things first in place of stuff first
@@ -133,18 +195,41 @@ def convert_release_state_dict(
         'roi_head.bbox_head.fc_reg': torch.arange(4, 4 + 4 * num_things),
         'roi_head.mask_head.conv_logits': 1 + things,
     }
-    converted, unknown = {}, []
+    converted = {}
     for key, value in source.items():
-        try:
-            ours = release_key_to_ours(key, stage_depths)
-        except KeyError:
-            unknown.append(key)
-            continue
-        order = rows.get(ours.rpartition('.')[0])
-        converted[ours] = value if order is None else value[order]
-    if unknown:
-        raise KeyError(
-            f'{len(unknown)} keys are not of a released EfficientPS network: '
-            f'{", ".join(unknown)}'
+        order = rows.get(ours[key].rpartition('.')[0])
+        converted[ours[key]] = value if order is None else value[order]
+    if (num_things, num_stuff) != wanted:
+        fresh = [key for key in expected if key.rpartition('.')[0] in rows]
+        converted.update({key: expected[key].clone() for key in fresh})
+        print_log(
+            f'the checkpoint has {num_things} thing and {num_stuff} stuff classes, the '
+            f'network {wanted[0]} and {wanted[1]}: {len(fresh)} tensors are '
+            f'initialised anew and have to be trained: {", ".join(fresh)}',
+            logger='current',
+            level=logging.WARNING,
         )
+    check_state_dict(converted, expected, 'the checkpoint')
     return converted
+
+
+def _check_arch(source: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse state dicts of other networks and backbones, saying which they are."""
+    if 'backbone.layers.0.conv.weight' in source:
+        raise CheckpointError(
+            'the checkpoint has the key names of this package already: it needs no '
+            'conversion'
+        )
+    if 'backbone.conv_stem.weight' not in source:
+        raise CheckpointError(
+            'the checkpoint is not of a released EfficientPS network: it has no '
+            'backbone.conv_stem.weight, its keys are like '
+            f'{", ".join(list(source)[:5])}'
+        )
+    arch = release_arch(source)
+    if arch and SEFreeEfficientNet.arch_settings[arch] != model.backbone.arch_setting:
+        raise CheckpointError(
+            f'the checkpoint has an EfficientNet-{arch.upper()} for a backbone, the '
+            f'network has not: use a config with arch={arch!r} (the tool: '
+            f'--arch {arch})'
+        )

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.models import HeuristicFusionHead
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import get_priority
 
@@ -47,6 +48,18 @@ def test_heads_that_disagree_are_all_listed():
         PanopticClassesCheckHook().before_train(runner)
     assert 'model.semantic_head.num_classes is 133, not 5' in str(error.value)
     assert 'bbox_head' not in str(error.value)
+
+
+@pytest.mark.parametrize(('semantic', 'fits'), [(4, True), (5, False)])
+def test_mmdets_heuristic_fusion_takes_all_things_as_one_semantic_class(semantic, fits):
+    runner = runner_with(semantic=semantic)
+    runner.model.panoptic_fusion_head = HeuristicFusionHead(2, 3)
+    hook = PanopticClassesCheckHook()
+    if fits:
+        hook.before_train(runner)
+    else:
+        with pytest.raises(ValueError, match='semantic_head.num_classes is 5, not 4'):
+            hook.before_train(runner)
 
 
 def test_a_validation_set_of_other_classes_is_found_before_training():

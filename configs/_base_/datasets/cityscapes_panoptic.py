@@ -18,22 +18,15 @@ meta_keys = (
 
 train_pipeline = [
     dict(type='LoadCheckedImage', backend_args=backend_args),
-    dict(type='LoadPanopticSegments', backend_args=backend_args),
+    dict(type='LoadPanopticMap', backend_args=backend_args),
     dict(
-        type='RandomResize',
+        type='RandomScaleCrop',
         scale=(2048, 1024),
         ratio_range=(0.5, 2.0),
-        keep_ratio=True,
-    ),
-    dict(
-        type='RandomCrop',
         crop_size=(2048, 1024),
-        recompute_bbox=True,
-        allow_negative_crop=True,
     ),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs', meta_keys=meta_keys),
+    dict(type='PackPanopticTargets', min_area=16, meta_keys=meta_keys),
 ]
 test_pipeline = [
     dict(type='LoadCheckedImage', backend_args=backend_args),
@@ -77,5 +70,10 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='PanopticQualityMetric', backend_args=backend_args)
+val_evaluator = [
+    dict(type='PanopticQualityMetric', backend_args=backend_args),
+    dict(type='CityscapesInstanceAPMetric', backend_args=backend_args),
+    dict(type='CocoMaskAPMetric', backend_args=backend_args),
+    dict(type='SemanticIoUMetric', backend_args=backend_args),
+]
 test_evaluator = val_evaluator

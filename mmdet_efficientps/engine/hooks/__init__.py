@@ -1,7 +1,16 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Hooks for the runner."""
 
+from .checkpoint_check_hook import CheckpointCheckHook
 from .invalid_loss_hook import InvalidLossHook
 from .panoptic_classes_check_hook import PanopticClassesCheckHook
+from .panoptic_visualization_hook import PanopticVisualizationHook
+from .prediction_needs_hook import PredictionNeedsHook
 
-__all__ = ['InvalidLossHook', 'PanopticClassesCheckHook']
+__all__ = [
+    'CheckpointCheckHook',
+    'InvalidLossHook',
+    'PanopticClassesCheckHook',
+    'PanopticVisualizationHook',
+    'PredictionNeedsHook',
+]

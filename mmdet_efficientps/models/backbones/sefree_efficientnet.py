@@ -3,14 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmcv.cnn import build_activation_layer
 from mmdet.models.backbones import EfficientNet
 from mmdet.models.layers import InvertedResidual
 from mmdet.registry import MODELS
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmdet_efficientps.utils.checkpoint_loading import (
+    CheckpointError,
+    check_state_dict,
+    find_state_dict,
+    read_checkpoint,
+)
 
 from ..layers import InPlaceABN, fold_activation
+from ..layers.inplace_abn import adopt_batch_norm
 
 
 @MODELS.register_module()
@@ -25,6 +35,16 @@ class SEFreeEfficientNet(EfficientNet):
 
     Outputs with the default ``out_indices``, at strides 4, 8, 16 and 32: B0 has
     24, 40, 112 and 1280 channels, B5 40, 64, 176 and 2048.
+
+    ImageNet weights are those that mmpretrain publishes for EfficientNet, by address::
+
+        init_cfg=dict(type='Pretrained', prefix='backbone', checkpoint='https://...')
+
+    docs/checkpoints.md lists them. Their squeeze-and-excitation is left out, and iABN
+    layers adopt their batch norms, see
+    :func:`~mmdet_efficientps.models.layers.inplace_abn.adopt_batch_norm`; as the
+    activation differs too, they are no more than an initialisation. Every other key
+    has to fit.
 
     Args:
         arch (str): 'b0' to 'b7'. Defaults to 'b5'.
@@ -83,6 +103,68 @@ class SEFreeEfficientNet(EfficientNet):
             elif not linear:
                 projection.activate = build_activation_layer(act_cfg)
                 projection.with_activation = True
+
+    def init_weights(self) -> None:
+        """Initialise, from a checkpoint if ``init_cfg`` is 'Pretrained'.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be read, or if it does not fit
+                key by key. mmengine would skip what does not fit.
+        """
+        cfg = self.init_cfg
+        if self.is_init or not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
+            super().init_weights()
+            return
+        state = find_state_dict(read_checkpoint(cfg['checkpoint']))
+        if prefix := (cfg.get('prefix') or '').rstrip('.'):
+            state = {
+                key.removeprefix(f'{prefix}.'): value
+                for key, value in state.items()
+                if key.startswith(f'{prefix}.')
+            }
+        # Layers behind the last output are not built.
+        unused = tuple(
+            f'layers.{i}.' for i in range(len(self.layers), len(self.layer_setting))
+        )
+        state = {k: v for k, v in state.items() if not k.startswith(unused)}
+        kept = {key: value for key, value in state.items() if '.se.' not in key}
+        num_dropped = len(state) - len(kept)
+        own = self.state_dict()
+        counters = {k: v for k, v in own.items() if k.endswith('num_batches_tracked')}
+        kept = {**counters, **kept}
+        try:
+            check_state_dict(kept, own, cfg['checkpoint'])
+        except CheckpointError as error:
+            raise CheckpointError(
+                f'{error}\nThese are the weights of another backbone, or '
+                f'backbone.init_cfg.prefix={prefix or None!r} is not the one in it '
+                "(mmpretrain's checkpoints need prefix='backbone')"
+            ) from error
+        self.load_state_dict(kept)
+        self.is_init = True
+        print_log(
+            f'{type(self).__name__}: {len(kept)} tensors from {cfg["checkpoint"]}, '
+            f'{num_dropped} of squeeze-and-excitation left out',
+            logger='current',
+        )
+        if self._trained_with_batch_norm(state) and isinstance(
+            self.layers[0].norm, InPlaceABN
+        ):
+            for module in self.modules():
+                if hasattr(module, 'norm') and isinstance(module.norm, InPlaceABN):
+                    adopt_batch_norm(module.conv, module.norm)
+
+    def _trained_with_batch_norm(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether pretrained weights are of a network with plain batch norm.
+
+        Args:
+            state (Mapping[str, Tensor]): State dict as it was read. Where there is
+                squeeze-and-excitation, it is an EfficientNet as published.
+
+        Returns:
+            bool: True if iABN layers have to adopt them.
+        """
+        return any('.se.' in key for key in state)
 
     def train(self, mode: bool = True) -> SEFreeEfficientNet:
         """Set training mode; returns self, which the base class forgets to."""

@@ -22,12 +22,19 @@ class EfficientPS(TwoStagePanopticSegmentor):
 
     A shared backbone and neck, a semantic head, a Mask R-CNN style instance head,
     and a fusion of the two without parameters. ``test_cfg.panoptic`` is for the
-    fusion head, and has three switches of this class, all True by default; a head
-    that nothing switched on needs does not run:
+    fusion head, and has settings of this class. The first three are switches, all
+    True by default; a head that nothing switched on needs does not run, and masks are
+    predicted for the detections that somebody uses:
 
-    - ``with_panoptic``: make ``pred_panoptic_seg``.
-    - ``with_instances``: make ``pred_instances`` with image-sized masks.
+    - ``with_panoptic``: make ``pred_panoptic_seg``, of the detections from
+      ``test_cfg.panoptic.score_thr``.
+    - ``with_instances``: make ``pred_instances``, of all detections from
+      ``test_cfg.rcnn.score_thr``.
     - ``with_semantic``: make ``pred_sem_seg``.
+    - ``mask_format``: what ``pred_instances.masks`` are: ``'bitmap'``, a tensor of
+      image-sized masks as everywhere in mmdet and by default, or ``'rle'``, a list of
+      COCO's run-length codes, which for large images is far cheaper and what metrics
+      work on. :class:`PredictionNeedsHook` chooses by the metrics of a test.
 
     Args:
         freeze_norm (bool): Whether all norm layers keep their statistics and
@@ -100,7 +107,7 @@ class EfficientPS(TwoStagePanopticSegmentor):
             - ``pred_panoptic_seg.sem_seg`` (1, H, W), int: class +
               instance * INSTANCE_OFFSET, void is the number of classes.
             - ``pred_instances``: ``bboxes`` (M, 4) as x1, y1, x2, y2, ``scores``
-              and ``labels`` (M,), ``masks`` (M, H, W) bool.
+              and ``labels`` (M,), ``masks`` (M, H, W) bool or M codes.
             - ``pred_sem_seg.sem_seg`` (1, H, W), int: class.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
@@ -108,12 +115,23 @@ class EfficientPS(TwoStagePanopticSegmentor):
         with_panoptic = cfg.get('with_panoptic', True)
         with_instances = cfg.get('with_instances', True)
         with_semantic = cfg.get('with_semantic', True)
+        paste = {
+            'bitmap': self.roi_head.paste_masks,
+            'rle': self.roi_head.paste_rles,
+        }[cfg.get('mask_format', 'bitmap')]
         x = self.extract_feat(batch_inputs)
         detections = seg_logits = [None] * len(metas)
         if with_panoptic or with_instances:
             proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
             detections = self.roi_head.predict(
-                x, proposals, batch_data_samples, rescale=rescale
+                x,
+                proposals,
+                batch_data_samples,
+                rescale=rescale,
+                # The fusion takes the sure ones only.
+                score_thr=0.0
+                if with_instances
+                else self.panoptic_fusion_head.score_thr,
             )
         if with_panoptic or with_semantic:
             seg_logits = list(self.semantic_head(x)['seg_preds'])
@@ -132,9 +150,7 @@ class EfficientPS(TwoStagePanopticSegmentor):
                     bboxes=results.bboxes,
                     scores=results.scores,
                     labels=results.labels,
-                    masks=self.roi_head.paste_masks(
-                        results.bboxes, results.mask_logits, out_shape
-                    ),
+                    masks=paste(results.bboxes, results.mask_logits, out_shape),
                 )
             if with_semantic:
                 classes = semantic_argmax(

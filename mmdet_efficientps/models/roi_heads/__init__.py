@@ -3,5 +3,6 @@
 
 from .efficientps_roi_head import EfficientPSRoIHead
 from .mask_heads import SeparableConvMaskHead
+from .roi_extractors import InclusiveRoIExtractor
 
-__all__ = ['EfficientPSRoIHead', 'SeparableConvMaskHead']
+__all__ = ['EfficientPSRoIHead', 'InclusiveRoIExtractor', 'SeparableConvMaskHead']

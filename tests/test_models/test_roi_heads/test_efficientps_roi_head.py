@@ -2,10 +2,12 @@
 import torch
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import FCNMaskHead
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmdet_efficientps.models import SeparableConv, SeparableConvMaskHead
+from mmdet_efficientps.utils.mask_rle import masks_to_rle
 
 
 def make_roi_head(mask_type='SeparableConvMaskHead'):
@@ -94,6 +96,51 @@ def test_pasted_masks_are_those_of_mmdet():
     masks = head.paste_masks(boxes, logits[[0, 1], labels], (50, 60))
     assert torch.equal(masks, expected)
     assert masks.any()
+
+
+def test_codes_are_those_of_the_pasted_masks():
+    torch.manual_seed(0)
+    head = make_roi_head()
+    logits = torch.randn(4, 28, 28)
+    boxes = torch.tensor(
+        [
+            [3.2, 4.5, 30.1, 40.9],
+            # beyond the image, over its full height, and thin
+            [-10.0, -5.0, 70.0, 80.5],
+            [20.0, -30.0, 50.0, 90.0],
+            [5.0, 7.0, 5.6, 30.0],
+        ]
+    )
+    masks = head.paste_masks(boxes, logits, (50, 60))
+    assert head.paste_rles(boxes, logits, (50, 60)) == masks_to_rle(masks)
+    assert head.paste_rles(boxes[:0], logits[:0], (50, 60)) == []
+
+
+def test_masks_are_predicted_for_sure_detections_only():
+    torch.manual_seed(0)
+    head = make_roi_head()
+    x = (torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8))
+    corners = torch.rand(30, 2) * 30
+    proposals = InstanceData(bboxes=torch.cat([corners, corners + 20], dim=1))
+    meta = dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0))
+    samples = [DetDataSample(metainfo=meta)]
+    masked = []
+    forward = head._mask_forward
+
+    def count(features, rois):
+        masked.append(len(rois))
+        return forward(features, rois)
+
+    head._mask_forward = count
+    with torch.no_grad():
+        (every,) = head.predict(x, [proposals], samples)
+        threshold = every.scores.median().item()
+        (sure,) = head.predict(x, [proposals], samples, score_thr=threshold)
+    expected = every[every.scores >= threshold]
+    assert masked == [len(every), len(expected)]
+    assert 0 < len(expected) < len(every)
+    assert torch.equal(sure.bboxes, expected.bboxes)
+    torch.testing.assert_close(sure.mask_logits, expected.mask_logits)
 
 
 def test_mask_head_is_separable_and_has_no_plain_convs_left():

@@ -1,0 +1,73 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Checks that the checkpoint of a run can be read and is that of its network."""
+
+from __future__ import annotations
+
+import logging
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmdet_efficientps.utils.checkpoint_loading import (
+    CheckpointError,
+    check_checkpoint_file,
+    check_state_dict,
+    find_state_dict,
+)
+
+
+@HOOKS.register_module()
+class CheckpointCheckHook(Hook):
+    """Explain a checkpoint that cannot be read; refuse one of another network.
+
+    MMEngine skips tensors that do not fit and logs them, so that the test of another
+    network's checkpoint gives the numbers of an untrained one. Here that is an error
+    in a test and where training is resumed. Where training starts from a checkpoint
+    (``load_from``) it is a warning: the last layers may well be meant for other
+    classes.
+    """
+
+    def __init__(self) -> None:
+        self._misfit: CheckpointError | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the file, before MMEngine reads it.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If it is no checkpoint, or cut off.
+        """
+        source = runner._load_from
+        if source is not None and '://' not in str(source):
+            check_checkpoint_file(source)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare the checkpoint with the network."""
+        model = runner.model
+        # wrapped for distributed training or test-time augmentation
+        while hasattr(model, 'module'):
+            model = model.module
+        self._misfit = None
+        try:
+            check_state_dict(
+                find_state_dict(checkpoint), model.state_dict(), 'the checkpoint'
+            )
+        except CheckpointError as error:
+            self._misfit = error
+
+    def before_train(self, runner: Runner) -> None:
+        """Warn of a checkpoint that does not fit, or refuse to resume from it."""
+        if self._misfit is None:
+            return
+        if runner._resume:
+            raise self._misfit
+        runner.logger.log(
+            logging.WARNING,
+            f'load_from: {self._misfit}\nWhat does not fit starts untrained',
+        )
+
+    def before_test(self, runner: Runner) -> None:
+        """Refuse a checkpoint that does not fit."""
+        if self._misfit is not None:
+            raise self._misfit

@@ -1,0 +1,65 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Predicts in validation and test what the metrics need, and no more."""
+
+from __future__ import annotations
+
+from mmdet.registry import HOOKS
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmdet_efficientps.evaluation.metrics.sample_fields import SWITCHES
+
+
+@HOOKS.register_module()
+class PredictionNeedsHook(Hook):
+    """Set ``test_cfg.panoptic`` of :class:`EfficientPS` for the metrics of a test.
+
+    Predictions that no metric needs are switched off, and masks of instances come as
+    run-length codes instead of pictures of image size. Metrics say what they need in
+    ``needs``; if there is one that does not, everything stays as configured. So do
+    switches that are off already, and the panoptic map, which is for pictures too.
+    After the validation the settings are those of before.
+    """
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Set what validation needs."""
+        self._set(runner, runner.val_evaluator)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Set what the test needs."""
+        self._set(runner, runner.test_evaluator)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Put the settings back."""
+        self._restore(runner)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Put the settings back."""
+        self._restore(runner)
+
+    def _set(self, runner: Runner, evaluator: Evaluator) -> None:
+        """Change the settings and keep the old ones."""
+        settings = _panoptic_settings(runner)
+        self._configured = dict(settings)
+        if not all(hasattr(metric, 'needs') for metric in evaluator.metrics):
+            return
+        needed = {key for metric in evaluator.metrics for key in metric.needs}
+        # pictures are of the panoptic map
+        needed.add('pred_panoptic_seg')
+        for key, switch in SWITCHES.items():
+            settings[switch] = settings.get(switch, True) and key in needed
+        settings['mask_format'] = 'rle'
+
+    def _restore(self, runner: Runner) -> None:
+        """Put back the settings that :meth:`_set` found."""
+        settings = _panoptic_settings(runner)
+        settings.clear()
+        settings.update(self._configured)
+
+
+def _panoptic_settings(runner: Runner) -> dict:
+    """``test_cfg.panoptic`` of the model; of a model of another kind, a copy."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return (getattr(model, 'test_cfg', None) or {}).get('panoptic', {})

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+from types import SimpleNamespace
+
+import pytest
+from mmdet.evaluation import DumpDetResults
+from mmdet.registry import METRICS
+from mmengine.config import ConfigDict
+from mmengine.evaluator import Evaluator
+
+from mmdet_efficientps.engine import PredictionNeedsHook
+
+CONFIGURED = dict(with_panoptic=True, with_instances=True, with_semantic=True)
+
+
+def settings_during(metrics, configured):
+    """test_cfg.panoptic during a test with some metrics, and after it."""
+    metrics = [
+        m if not isinstance(m, str) else METRICS.build({'type': m}) for m in metrics
+    ]
+    model = SimpleNamespace(test_cfg=ConfigDict(panoptic=dict(configured)))
+    runner = SimpleNamespace(model=model, test_evaluator=Evaluator(metrics))
+    hook = PredictionNeedsHook()
+    hook.before_test_epoch(runner)
+    during = dict(model.test_cfg.panoptic)
+    hook.after_test_epoch(runner)
+    return during, dict(model.test_cfg.panoptic)
+
+
+@pytest.mark.parametrize(
+    ('metrics', 'instances', 'semantic'),
+    [
+        (['PanopticQualityMetric'], False, False),
+        (['PanopticQualityMetric', 'SemanticIoUMetric'], False, True),
+        (['CityscapesInstanceAPMetric'], True, False),
+        (['CocoMaskAPMetric', 'SemanticIoUMetric'], True, True),
+    ],
+)
+def test_only_what_metrics_need_is_predicted(metrics, instances, semantic):
+    during, after = settings_during(metrics, CONFIGURED)
+    assert during == dict(
+        with_panoptic=True,
+        with_instances=instances,
+        with_semantic=semantic,
+        mask_format='rle',
+    )
+    assert after == CONFIGURED
+
+
+def test_what_is_switched_off_stays_off():
+    configured = CONFIGURED | {'with_semantic': False}
+    during, _ = settings_during(['SemanticIoUMetric'], configured)
+    assert not during['with_semantic']
+
+
+def test_metric_of_unknown_needs_gets_what_is_configured():
+    dump = DumpDetResults(out_file_path='a.pkl')
+    during, after = settings_during(['PanopticQualityMetric', dump], CONFIGURED)
+    assert during == after == CONFIGURED
+
+
+def test_models_of_other_kinds_are_left_alone():
+    model = SimpleNamespace()
+    evaluator = Evaluator(METRICS.build({'type': 'PanopticQualityMetric'}))
+    runner = SimpleNamespace(model=model, val_evaluator=evaluator)
+    hook = PredictionNeedsHook()
+    hook.before_val_epoch(runner)
+    hook.after_val_epoch(runner)
+    assert vars(model) == {}
