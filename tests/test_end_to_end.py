@@ -18,6 +18,8 @@ from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
+from mmdet_efficientps.evaluation.functional import report_quality
+from mmdet_efficientps.evaluation.panoptic_files import evaluate_panoptic_files
 
 ROOT = Path(__file__).parents[1]
 DEMO_CONFIG = 'efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
@@ -49,7 +51,7 @@ param_scheduler = [
 ]
 default_hooks = dict(logger=dict(interval=1))
 _base_.train_pipeline[2].scale = (128, 64)
-_base_.train_pipeline[3].crop_size = (96, 64)
+_base_.train_pipeline[2].crop_size = (96, 64)
 _base_.test_pipeline[1].scale = (128, 64)
 loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
@@ -137,6 +139,7 @@ def run(setting):
         *(setting.config, checkpoint, '--work-dir', setting.folder / 'test'),
         *('--show-dir', setting.folder / 'pictures'),
         *('--out', setting.folder / 'predictions.pkl'),
+        *('--out-panoptic', setting.folder / 'panoptic'),
     )
     (metrics,) = (setting.folder / 'test').glob('*/*.json')
     return SimpleNamespace(
@@ -260,6 +263,60 @@ def test_quality_is_that_of_cityscapesscripts(setting, run, tmp_path):
         value = run.metrics.get(f'panoptic/{name}_PQ', 0.0)
         truth_value = expected['per_class'][name2label[name].id]['pq']
         assert value == pytest.approx(100 * truth_value, abs=1e-9)
+
+
+def test_saved_predictions_score_what_the_test_did(setting, run):
+    truth = setting.city / 'gtFine' / 'cityscapes_panoptic_val.json'
+    saved = setting.folder / 'panoptic' / 'panoptic.json'
+    quality = evaluate_panoptic_files(truth, saved)
+    values, _ = report_quality(quality.stats, quality.classes, quality.groups)
+    for key in ('PQ', 'SQ_th', 'RQ_st', 'road_PQ'):
+        assert values[key] == pytest.approx(run.metrics[f'panoptic/{key}'], abs=1e-9)
+
+
+def test_one_test_gives_the_numbers_of_every_table(run):
+    for key in ('panoptic/PQ', 'instance/AP', 'coco/AP', 'semantic/mIoU'):
+        assert 0 <= run.metrics[key] <= 100
+    _, (validation,) = run.resumed
+    assert validation['semantic/mIoU'] == pytest.approx(run.metrics['semantic/mIoU'])
+
+
+def test_best_checkpoint_by_panoptic_quality_is_kept(setting):
+    kept = [path.name for path in (setting.folder / 'work').glob('best_*.pth')]
+    assert kept == [f'best_panoptic_PQ_iter_{END}.pth'] or kept == [
+        f'best_panoptic_PQ_iter_{STOP}.pth'
+    ]
+
+
+def test_every_validation_draws_the_same_scenes(setting):
+    names = [p.stem for p in (setting.folder / 'work').glob('*/vis_data/**/val_*.png')]
+    scenes = {name.rsplit('_', 1)[0] for name in names}
+    assert len(scenes) == 3
+    assert sorted(names) == sorted(f'{s}_{k}' for s in scenes for k in (STOP, END))
+
+
+def test_submission_is_what_the_panoptic_script_scores_like_the_test(
+    setting, run, tmp_path
+):
+    folder = tmp_path / 'submission'
+    printed = command(
+        'test.py',
+        *(setting.config, run.checkpoint, '--work-dir', tmp_path / 'work'),
+        *('--format-only', folder),
+    )
+    assert 'Panoptic quality' not in printed
+    truth = setting.city / 'gtFine' / 'cityscapes_panoptic_val'
+    expected = evalPanopticSemanticLabeling.evaluatePanoptic(
+        f'{truth}.json',
+        str(truth),
+        str(folder / 'panoptic.json'),
+        str(folder / 'panoptic'),
+        str(tmp_path / 'results.json'),
+    )
+    value = run.metrics['panoptic/PQ']
+    assert value == pytest.approx(100 * expected['All']['pq'], abs=1e-9)
+    for kind, suffix in (('semantic', 'png'), ('instance', 'txt')):
+        assert len(list((folder / kind).glob(f'*.{suffix}'))) == 3
 
 
 @pytest.fixture

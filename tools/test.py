@@ -2,13 +2,19 @@
 """Test a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [options]``."""
 
 import argparse
+import hashlib
 import os
 import os.path as osp
+from pathlib import Path
 
 from mmdet.evaluation import DumpDetResults
+from mmdet.registry import DATASETS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+
+from mmdet_efficientps.evaluation import CityscapesSubmission, DumpPanopticResults
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +28,20 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='dump the predictions to a pickle file'
+    )
+    parser.add_argument(
+        '--out-panoptic',
+        metavar='DIR',
+        help='write the panoptic predictions into this folder as COCO-panoptic json '
+        'and PNGs; a test that was stopped is continued when the command is given '
+        'again, without metrics: tools/analysis_tools/evaluate_panoptic.py has them',
+    )
+    parser.add_argument(
+        '--format-only',
+        metavar='DIR',
+        help='write a submission to the Cityscapes benchmarks (panoptic, instance and '
+        'pixel level) into this folder, and no metrics: ground truth is not needed; '
+        'continued like --out-panoptic',
     )
     parser.add_argument(
         '--amp', action='store_true', help='predict in automatic mixed precision'
@@ -60,8 +80,46 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must be a .pkl or .pickle file, got {args.out}')
+    if args.format_only and args.out_panoptic:
+        parser.error('--format-only writes what --out-panoptic does, too: give one')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def open_panoptic_output(
+    writer_type: type[DumpPanopticResults], out_dir: str, cfg: Config
+) -> tuple[DumpPanopticResults, bool]:
+    """Open the folder for predictions and leave out the images that it has.
+
+    Args:
+        writer_type: What writes the predictions.
+        out_dir: The folder.
+        cfg: Config of the test. Its test set is cut to what is left to predict.
+
+    Returns:
+        The writer, and whether a stopped test is continued.
+    """
+    run = hashlib.sha256(
+        f'{cfg.model}{cfg.test_dataloader.dataset}{cfg.test_cfg}'.encode()
+    )
+    checkpoint = Path(cfg.load_from)
+    run.update(
+        checkpoint.read_bytes() if checkpoint.is_file() else cfg.load_from.encode()
+    )
+    try:
+        writer = writer_type(out_dir, run.hexdigest())
+    except FileExistsError as error:
+        raise SystemExit(f'error: {error}') from error
+    done = writer.output.annotations()
+    if done:
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        image_ids = [dataset.get_data_info(k)['img_id'] for k in range(len(dataset))]
+        left = [k for k, image_id in enumerate(image_ids) if image_id not in done]
+        print(f'{len(done)} of {len(image_ids)} predictions are in {out_dir} already')
+        # A test needs an image; if it was stopped at the very end, any will do.
+        cfg.test_dataloader.dataset.indices = left or [0]
+    return writer, bool(done)
 
 
 def main() -> None:
@@ -95,7 +153,16 @@ def main() -> None:
             wait_time=args.wait_time,
             test_out_dir=args.show_dir,
         )
+    out_dir = args.format_only or args.out_panoptic
+    if out_dir is not None:
+        writer_type = CityscapesSubmission if args.format_only else DumpPanopticResults
+        panoptic_writer, continued = open_panoptic_output(writer_type, out_dir, cfg)
     runner = Runner.from_cfg(cfg)
+    if out_dir is not None:
+        if continued or args.format_only:
+            runner.test_evaluator.metrics.clear()
+        panoptic_writer.dataset_meta = runner.test_evaluator.dataset_meta
+        runner.test_evaluator.metrics.append(panoptic_writer)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     runner.test()

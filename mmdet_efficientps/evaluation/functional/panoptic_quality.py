@@ -2,7 +2,8 @@
 """Panoptic quality on arrays.
 
 The measure of Kirillov et al., "Panoptic Segmentation" (CVPR 2019), with the rules
-for void and crowd regions of the public evaluators (panopticapi, cityscapesscripts).
+for void and crowd regions of the public evaluators (panopticapi, cityscapesscripts),
+and boundary PQ of Cheng et al., "Boundary IoU" (CVPR 2021).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmdet_efficientps.utils.panoptic_ids import index_segments
+from .boundaries import boundary_overlaps
+from .segment_overlaps import segment_overlaps
 
 
 @dataclass
@@ -60,14 +62,33 @@ class PanopticQualityStat:
         )
 
 
-def panoptic_quality_stats(
-    gt_ids: np.ndarray,
+@dataclass
+class SegmentMatches:
+    """Which true and predicted segments of an image belong together.
+
+    Attributes:
+        gt (np.ndarray): Number of the true segment of each match, (M, ), int, counted
+            from 0 in the order of the list of segments.
+        pred (np.ndarray): Number of the predicted segment of each match, (M, ), int.
+        iou (np.ndarray): IoU of each match, (M, ), float.
+        missed (np.ndarray): Whether a true segment counts as missed, (G, ), bool.
+        false (np.ndarray): Whether a predicted segment counts as false, (P, ), bool.
+    """
+
+    gt: np.ndarray
+    pred: np.ndarray
+    iou: np.ndarray
+    missed: np.ndarray
+    false: np.ndarray
+
+
+def match_segments(
+    areas: np.ndarray,
     gt_segments: Sequence[Mapping],
-    pred_ids: np.ndarray,
     pred_segments: Sequence[Mapping],
-    num_classes: int,
-) -> PanopticQualityStat:
-    """Match the segments of one image and count.
+    boundary_areas: np.ndarray | None = None,
+) -> SegmentMatches:
+    """Match the true and the predicted segments of one image.
 
     A predicted and a true segment match if they have the same class and an IoU above
     0.5, which leaves at most one match for each. Predicted pixels on void do not
@@ -77,6 +98,65 @@ def panoptic_quality_stats(
     True segments without pixels count as missed.
 
     Args:
+        areas (np.ndarray): Pixels of each pair, shape (G + 1, P + 1), row and column
+            0 for void; of :func:`~.segment_overlaps`.
+        gt_segments (Sequence[Mapping]): ``category`` (0..C-1) and ``iscrowd`` of the
+            G true segments.
+        pred_segments (Sequence[Mapping]): ``category`` of the P predicted segments.
+        boundary_areas (np.ndarray | None): The same for the boundary regions, of
+            :func:`~.boundary_overlaps`. If given, the IoU of a pair is the smaller
+            one of the IoU of the segments and that of their boundary regions.
+            Defaults to None.
+
+    Returns:
+        SegmentMatches: Matches and what is left without one.
+    """
+    gt_class = np.array([s['category'] for s in gt_segments], dtype=int)
+    pred_class = np.array([s['category'] for s in pred_segments], dtype=int)
+    crowd = np.array([s['iscrowd'] for s in gt_segments], dtype=bool)
+    intersection = areas[1:, 1:]
+    on_void = areas[0, 1:]
+
+    may_match = (gt_class[:, None] == pred_class) & ~crowd[:, None]
+    gt, pred = np.nonzero(may_match & (intersection > 0))
+    iou = _iou(areas, gt, pred)
+    if boundary_areas is not None:
+        iou = np.minimum(iou, _iou(boundary_areas, gt, pred))
+    match = iou > 0.5
+    gt, pred, iou = gt[match], pred[match], iou[match]
+
+    on_ignored = on_void.copy()
+    last_crowd = {gt_class[k]: k for k in np.flatnonzero(crowd)}
+    for label, k in last_crowd.items():
+        on_ignored += np.where(pred_class == label, intersection[k], 0)
+    missed = ~crowd
+    missed[gt] = False
+    false = 2 * on_ignored <= areas[:, 1:].sum(axis=0)
+    false[pred] = False
+    return SegmentMatches(gt, pred, iou, missed, false)
+
+
+def _iou(areas: np.ndarray, gt: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """IoU of pairs of segments, without the predicted pixels on void."""
+    intersection = areas[gt + 1, pred + 1]
+    gt_area = areas.sum(axis=1)[gt + 1]
+    labelled_pred_area = areas[1:].sum(axis=0)[pred + 1]
+    return intersection / (gt_area + labelled_pred_area - intersection)
+
+
+def panoptic_quality_stats(
+    gt_ids: np.ndarray,
+    gt_segments: Sequence[Mapping],
+    pred_ids: np.ndarray,
+    pred_segments: Sequence[Mapping],
+    num_classes: int,
+    dilation_ratio: float | None = None,
+) -> PanopticQualityStat:
+    """Match the segments of one image and count.
+
+    The rules are those of :func:`match_segments`.
+
+    Args:
         gt_ids (np.ndarray): True segment ids, shape (H, W), integers, 0 = void.
         gt_segments (Sequence[Mapping]): ``id``, ``category`` (0..C-1) and
             ``iscrowd`` of every true segment.
@@ -84,6 +164,9 @@ def panoptic_quality_stats(
         pred_segments (Sequence[Mapping]): ``id`` and ``category`` of every
             predicted segment.
         num_classes (int): Number of classes C.
+        dilation_ratio (float | None): Give it to count for boundary PQ: the width of
+            the boundary regions as a part of the image diagonal, 0.02 in the paper.
+            Defaults to None, which counts for PQ.
 
     Returns:
         PanopticQualityStat: Counts of this image.
@@ -97,52 +180,51 @@ def panoptic_quality_stats(
             f'maps differ in size: ground truth {gt_ids.shape}, prediction '
             f'{pred_ids.shape}'
         )
-    gt_index = index_segments(gt_ids, [s['id'] for s in gt_segments])
-    pred_index = index_segments(pred_ids, [s['id'] for s in pred_segments])
-    num_gt, num_pred = len(gt_segments), len(pred_segments)
-    # Pixels per pair; row 0 and column 0 are void.
-    overlap = np.bincount(
-        (gt_index * (num_pred + 1) + pred_index).ravel(),
-        minlength=(num_gt + 1) * (num_pred + 1),
-    ).reshape(num_gt + 1, num_pred + 1)
+    gt_numbers = [s['id'] for s in gt_segments]
+    pred_numbers = [s['id'] for s in pred_segments]
+    maps = gt_ids, gt_numbers, pred_ids, pred_numbers
+    areas = segment_overlaps(*maps)
+    empty = np.flatnonzero(areas[:, 1:].sum(axis=0) == 0)
+    if len(empty):
+        raise ValueError(
+            'predicted segments without pixels: '
+            f'{[pred_numbers[number] for number in empty]}'
+        )
+    boundary_areas = None
+    if dilation_ratio is not None:
+        boundary_areas = boundary_overlaps(*maps, dilation_ratio)
+    matches = match_segments(areas, gt_segments, pred_segments, boundary_areas)
+    return count_matches(matches, gt_segments, pred_segments, num_classes)
 
+
+def count_matches(
+    matches: SegmentMatches,
+    gt_segments: Sequence[Mapping],
+    pred_segments: Sequence[Mapping],
+    num_classes: int,
+) -> PanopticQualityStat:
+    """Count matched, false and missed segments of each class.
+
+    Args:
+        matches (SegmentMatches): What :func:`match_segments` gives.
+        gt_segments (Sequence[Mapping]): ``category`` of the true segments.
+        pred_segments (Sequence[Mapping]): ``category`` of the predicted segments.
+        num_classes (int): Number of classes.
+
+    Returns:
+        PanopticQualityStat: The counts.
+    """
     gt_class = np.array([s['category'] for s in gt_segments], dtype=int)
     pred_class = np.array([s['category'] for s in pred_segments], dtype=int)
-    crowd = np.array([s['iscrowd'] for s in gt_segments], dtype=bool)
-    gt_area = overlap[1:].sum(axis=1)
-    pred_area = overlap[:, 1:].sum(axis=0)
-    if not pred_area.all():
-        empty = [
-            s['id']
-            for s, area in zip(pred_segments, pred_area, strict=True)
-            if not area
-        ]
-        raise ValueError(f'predicted segments without pixels: {empty}')
-    on_void = overlap[0, 1:]
-
-    intersection = overlap[1:, 1:]
-    union = gt_area[:, None] + pred_area - intersection - on_void
-    same_class = gt_class[:, None] == pred_class
-    match = same_class & ~crowd[:, None] & (2 * intersection > union)
-    gt_match, pred_match = np.nonzero(match)
-
-    on_ignored = on_void.copy()
-    last_crowd = {gt_class[k]: k for k in np.flatnonzero(crowd)}
-    for label, k in last_crowd.items():
-        on_ignored += np.where(pred_class == label, intersection[k], 0)
-    missed = ~crowd & ~match.any(axis=1)
-    false = ~match.any(axis=0) & (2 * on_ignored <= pred_area)
 
     def count(labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(labels, weights, minlength=num_classes)
 
-    matched_class = gt_class[gt_match]
-    iou = intersection[gt_match, pred_match] / union[gt_match, pred_match]
     return PanopticQualityStat(
-        iou=count(matched_class, iou),
-        tp=count(matched_class),
-        fp=count(pred_class[false]),
-        fn=count(gt_class[missed]),
+        iou=count(gt_class[matches.gt], matches.iou),
+        tp=count(gt_class[matches.gt]),
+        fp=count(pred_class[matches.false]),
+        fn=count(gt_class[matches.missed]),
     )
 
 

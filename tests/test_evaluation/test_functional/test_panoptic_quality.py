@@ -124,17 +124,27 @@ def test_maps_of_different_size_are_refused():
         stats([[0, 0]], [], [[0], [0]], [])
 
 
-def test_equal_to_cityscapesscripts(panoptic_images, evaluate_with_cityscapesscripts):
+def test_equal_to_public_evaluators(panoptic_images, evaluate_publicly):
     total = PanopticQualityStat.zeros(NUM_CLASSES)
     for image in panoptic_images:
         before = [image[0].copy(), image[2].copy()]
         total += panoptic_quality_stats(*image, NUM_CLASSES)
         np.testing.assert_array_equal(image[0], before[0])
         np.testing.assert_array_equal(image[2], before[1])
-    # The comparison means something only if every kind of outcome was met.
+    # The comparison means something only if every kind of image and outcome was met.
+    assert len(panoptic_images) >= 200
     assert (np.array([total.tp, total.fp, total.fn]) > 5).all()
+    crowds = [
+        [s['category'] for s in segments if s['iscrowd']]
+        for _, segments, _, _ in panoptic_images
+    ]
+    assert sum(len(set(classes)) < len(classes) for classes in crowds) > 5
+    assert sum(not pred_segments for *_, pred_segments in panoptic_images) > 5
+    largest = np.array([gt_ids.max() for gt_ids, *_ in panoptic_images])
+    assert (largest < 2**16).sum() > 5
+    assert (largest >= 2**16).sum() > 5
 
-    expected_total, expected = evaluate_with_cityscapesscripts(panoptic_images, THINGS)
+    expected_total, expected = evaluate_publicly(panoptic_images, THINGS)
     for c in range(NUM_CLASSES):
         got = (total.tp[c], total.fp[c], total.fn[c])
         assert got == (expected_total[c].tp, expected_total[c].fp, expected_total[c].fn)

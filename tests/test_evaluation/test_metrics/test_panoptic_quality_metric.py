@@ -8,6 +8,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from PIL import Image
 
+from mmdet_efficientps.evaluation.functional import decode_panoptic_seg
 from mmdet_efficientps.evaluation.metrics import panoptic_quality_metric
 from mmdet_efficientps.utils.panoptic_ids import id2rgb
 
@@ -87,8 +88,8 @@ def encode(pred_ids, pred_segments, void):
     return encoded
 
 
-def test_equal_to_cityscapesscripts(
-    sample, tmp_path, panoptic_images, evaluate_with_cityscapesscripts
+def test_equal_to_public_evaluators(
+    sample, tmp_path, panoptic_images, evaluate_publicly
 ):
     samples = []
     for number, (gt_ids, gt_segments, *prediction) in enumerate(panoptic_images):
@@ -103,7 +104,7 @@ def test_equal_to_cityscapesscripts(
     }
     metrics = evaluate(samples, meta=meta)
 
-    _, expected = evaluate_with_cityscapesscripts(panoptic_images, things=(0, 1, 2))
+    _, expected = evaluate_publicly(panoptic_images, things=(0, 1, 2))
     suffixes = {'All': '', 'Things': '_th', 'Stuff': '_st'}
     for name in ('pq', 'sq', 'rq'):
         for group, suffix in suffixes.items():
@@ -177,8 +178,6 @@ def test_missing_meta_key_says_where_to_add_it(sample):
 
 
 def test_first_thing_class_without_instance_number_is_no_void():
-    pred_ids, segments = panoptic_quality_metric.decode_panoptic_seg(
-        np.array([[0, VOID]]), VOID
-    )
+    pred_ids, segments = decode_panoptic_seg(np.array([[0, VOID]]), VOID)
     assert segments == [{'id': 1, 'category': 0}]
     assert pred_ids.tolist() == [[1, 0]]

@@ -1,0 +1,46 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Segments of a prediction in mmdet's encoding."""
+
+import numpy as np
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+
+from mmdet_efficientps.utils.panoptic_ids import VOID_ID
+
+from .segment_overlaps import constant_runs
+
+
+def decode_panoptic_seg(
+    encoded: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, list[dict]]:
+    """Turn mmdet's encoding of a panoptic prediction into segments.
+
+    Args:
+        encoded (np.ndarray): label + instance * INSTANCE_OFFSET, void = number of
+            classes, shape (H, W), integers.
+        num_classes (int): Number of classes.
+
+    Returns:
+        tuple[np.ndarray, list[dict]]: Segment ids, shape (H, W), int32, 0 = void,
+        and the ``id`` and ``category`` of every segment. The input stays as it is.
+
+    Raises:
+        ValueError: If a code is negative or has a label above ``num_classes``.
+    """
+    present = np.unique(constant_runs(encoded)[0])
+    labels = present % INSTANCE_OFFSET
+    if present[0] < 0 or (labels > num_classes).any():
+        wrong = present[(present < 0) | (labels > num_classes)] % INSTANCE_OFFSET
+        raise ValueError(
+            f'the prediction has labels {np.unique(wrong)}, but there are '
+            f'{num_classes} classes'
+        )
+    # One more than the code, because 0 is a valid code but the id of void.
+    pred_ids = np.add(encoded, 1, dtype=np.int32)
+    for code in present[labels == num_classes]:
+        pred_ids[encoded == code] = VOID_ID
+    segments = [
+        {'id': int(code) + 1, 'category': int(label)}
+        for code, label in zip(present, labels, strict=True)
+        if label != num_classes
+    ]
+    return pred_ids, segments

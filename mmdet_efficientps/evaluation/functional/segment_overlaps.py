@@ -1,0 +1,87 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Areas in which the segments of two id maps overlap.
+
+Maps of segments are piecewise constant, so nothing here looks at every pixel twice:
+two vector compares find where a run of equal pixels ends, and the rest works on the
+few thousand runs of a street scene instead of its millions of pixels. On maps without
+runs (noise) the results are the same and the time is that of the pixels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmdet_efficientps.utils.panoptic_ids import index_segments
+
+
+def constant_runs(*maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Cut maps of one size into runs of pixels on which all of them are constant.
+
+    Pixels are taken row after row; a run may go on in the next row.
+
+    Args:
+        *maps (np.ndarray): Maps of the same shape, of any type.
+
+    Returns:
+        tuple[np.ndarray, ...]: For each map its values on the R runs, shape (R, ),
+        and last the lengths of the runs in pixels, shape (R, ), int64.
+
+    Raises:
+        ValueError: If the maps differ in shape.
+    """
+    shapes = [m.shape for m in maps]
+    if len(set(shapes)) > 1:
+        raise ValueError(f'maps differ in size: {shapes}')
+    flat = [m.ravel() for m in maps]
+    starts_run = np.zeros(flat[0].size, dtype=bool)
+    starts_run[:1] = True
+    for values in flat:
+        starts_run[1:] |= values[1:] != values[:-1]
+    starts = np.flatnonzero(starts_run)
+    lengths = np.diff(starts, append=flat[0].size)
+    return *(values[starts] for values in flat), lengths
+
+
+def segment_overlaps(
+    gt_ids: np.ndarray,
+    gt_segment_ids: Sequence[int],
+    pred_ids: np.ndarray,
+    pred_segment_ids: Sequence[int],
+) -> np.ndarray:
+    """Count the pixels of every pair of a true and a predicted segment.
+
+    Sums of the rows and columns are the areas of the segments. Index maps are id maps
+    too: their ``segment_ids`` are ``range(1, N + 1)``.
+
+    Args:
+        gt_ids (np.ndarray): True segment ids, shape (H, W), non-negative integers,
+            0 = void. Small types (uint8, uint16) are faster.
+        gt_segment_ids (Sequence[int]): Ids of the G true segments, in any order;
+            they need not all occur.
+        pred_ids (np.ndarray): Predicted segment ids, shape (H, W), 0 = void.
+        pred_segment_ids (Sequence[int]): Ids of the P predicted segments.
+
+    Returns:
+        np.ndarray: Pixels, shape (G + 1, P + 1), int64. Row 0 is void in the ground
+        truth, row k + 1 the segment ``gt_segment_ids[k]``; columns likewise.
+
+    Raises:
+        ValueError: If the maps differ in shape, an id other than 0 is not listed,
+            or a list has an id twice or has 0.
+    """
+    gt_values, pred_values, lengths = constant_runs(gt_ids, pred_ids)
+    gt_index = _index('ground truth', gt_values, gt_segment_ids)
+    pred_index = _index('prediction', pred_values, pred_segment_ids)
+    shape = len(gt_segment_ids) + 1, len(pred_segment_ids) + 1
+    pairs = gt_index.astype(np.int64) * shape[1] + pred_index
+    # Sums of integers are exact in float64 below 2**53 pixels.
+    areas = np.bincount(pairs, weights=lengths, minlength=shape[0] * shape[1])
+    return areas.astype(np.int64).reshape(shape)
+
+
+def _index(name: str, values: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
+    """Number the segments and say which map an error is about."""
+    try:
+        return index_segments(values, segment_ids)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from error

@@ -1,0 +1,97 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Saving of panoptic predictions during a test."""
+
+from collections.abc import Sequence
+
+from mmdet.registry import METRICS
+from mmengine.dist import get_rank
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmdet_efficientps.evaluation.functional.panoptic_segments import (
+    decode_panoptic_seg,
+)
+from mmdet_efficientps.evaluation.panoptic_files import PanopticOutput
+
+
+@METRICS.register_module()
+class DumpPanopticResults(BaseMetric):
+    """Write the panoptic predictions of a test as COCO-panoptic json and PNGs.
+
+    Every process writes the PNGs of its images into one shared folder, the main one
+    the json when all are there. The data set has to be a :class:`PanopticDataset`, or
+    to give ``categories`` in its metainfo.
+
+    Args:
+        out_dir (str): Folder for the files, see :class:`PanopticOutput`.
+        run (str): What tells this run from others. A test that was stopped can be
+            continued in its folder with the same ``run``. Defaults to ''.
+        collect_device (str): Argument of ``BaseMetric``. Defaults to 'gpu', which
+            stands for the collectives of any backend.
+        **kwargs: Other arguments of ``BaseMetric``.
+
+    Raises:
+        FileExistsError: If the folder has other predictions.
+    """
+
+    default_prefix = 'panoptic_files'
+    needs = ('pred_panoptic_seg',)
+
+    def __init__(
+        self, out_dir: str, run: str = '', collect_device: str = 'gpu', **kwargs
+    ) -> None:
+        super().__init__(collect_device=collect_device, **kwargs)
+        self.output = PanopticOutput(out_dir, run)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Write the predictions of a batch.
+
+        Args:
+            data_batch (dict): Not used.
+            data_samples (Sequence[dict]): Each with ``img_id`` and
+                ``pred_panoptic_seg``, whose ``sem_seg`` is an integer tensor
+                (1, H, W): label + instance * INSTANCE_OFFSET, void = number of
+                classes.
+
+        Raises:
+            KeyError: If the data set does not name its categories.
+            ValueError: If a prediction does not fit the classes.
+        """
+        if 'categories' not in self.dataset_meta:
+            raise KeyError(
+                "the data set gives no 'categories' in its metainfo, of which the "
+                'category ids are taken: use a PanopticDataset'
+            )
+        category_ids = [c['id'] for c in self.dataset_meta['categories']]
+        for sample in data_samples:
+            encoded = sample['pred_panoptic_seg']['sem_seg'][0].cpu().numpy()
+            ids, segments = decode_panoptic_seg(encoded, len(category_ids))
+            self.output.add(sample['img_id'], ids, segments, category_ids, get_rank())
+            self.results.append(sample['img_id'])
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write the json.
+
+        Args:
+            results (list): Ids of the images of all processes.
+
+        Returns:
+            dict: Nothing.
+
+        Raises:
+            FileNotFoundError: If images are missing in the folder.
+        """
+        missing = set(results) - self.output.annotations().keys()
+        if missing:
+            raise FileNotFoundError(
+                f'{len(missing)} predictions are not in {self.output.folder}: it has '
+                'to be the same folder for all processes'
+            )
+        self.output.finish(self.dataset_meta['categories'])
+        print_log(
+            f'Predictions are in {self.output.json_file}. Score them with\n    python '
+            f'tools/analysis_tools/evaluate_panoptic.py <ground truth>.json '
+            f'{self.output.json_file}',
+            'current',
+        )
+        return {}

@@ -1,0 +1,47 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+
+
+def test_all_evaluators_find_the_same_quality(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(TOOLS)
+    spec = importlib.util.spec_from_file_location(
+        'benchmark_evaluation', TOOLS / 'benchmark_evaluation.py'
+    )
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    # A process for each takes long to start and changes nothing about the quality.
+    monkeypatch.setattr(
+        tool, 'in_fresh_process', lambda function, *arguments: function(*arguments)
+    )
+    options = ['--height', '96', '--width', '192', '--images', '2', '--repeat', '1']
+    options += ['--segments', '5', '60', '--json']
+    monkeypatch.setattr(sys, 'argv', ['benchmark_evaluation.py', *options])
+    threads = torch.get_num_threads()
+    tool.main()
+    torch.set_num_threads(threads)
+
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report['benchmark'] == 'panoptic_evaluation'
+    assert report['threads'] == 1
+    assert 5 <= report['mean_segments'] <= 60
+    rows = {row['name']: row for row in report['results']}
+    names = ['ours_in_memory', 'ours_from_files', 'cityscapesscripts']
+    if importlib.util.find_spec('panopticapi'):
+        names.append('mmdet_coco_panoptic_metric')
+    assert list(rows) == [*names, 'png_decoding']
+    for row in report['results']:
+        assert 0 < row['median_s'] < 60
+        assert row['peak_extra_mb'] >= 0
+    quality = rows['ours_in_memory']['pq']
+    # neither trivially right nor trivially wrong
+    assert 0.2 < quality < 0.95
+    for name in names:
+        assert rows[name]['pq'] == pytest.approx(quality, abs=1e-9)
