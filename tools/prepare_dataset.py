@@ -3,18 +3,37 @@
 
 import argparse
 import inspect
+import os
+from pathlib import Path
 
-from dataset_converters import cityscapes, coco_polygons, toy_city
+from dataset_converters import (
+    cityscapes,
+    coco_polygons,
+    idd,
+    kitti,
+    toy_city,
+    vistas,
+)
 
 CONVERTERS = {
     'cityscapes': cityscapes,
+    'kitti': kitti,
+    'vistas': vistas,
+    'idd': idd,
     'coco-polygons': coco_polygons,
     'toy-city': toy_city,
 }
+# These say themselves where they read and write.
+WITHOUT_SOURCE_FOLDER = ('coco-polygons', 'toy-city')
 
 
 def main() -> None:
-    """Run the converter named on the command line."""
+    """Run the converter named on the command line.
+
+    Raises:
+        SystemExit: With a message if the data set cannot be prepared, with status 1
+            if parts of it could not.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
     for name, module in CONVERTERS.items():
@@ -25,10 +44,27 @@ def main() -> None:
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name not in WITHOUT_SOURCE_FOLDER:
+            command.add_argument(
+                'src', metavar='SRC', type=Path, help='folder of the download'
+            )
+            command.add_argument(
+                '--out',
+                type=Path,
+                metavar='DST',
+                help='folder to write to, by default SRC; the images are linked into '
+                'it',
+            )
         module.add_arguments(command)
+        command.add_argument(
+            '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+        )
         command.set_defaults(run=module.main)
     args = parser.parse_args()
-    args.run(args)
+    try:
+        args.run(args)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

@@ -3,6 +3,20 @@
 
 from . import transforms
 from .cityscapes_panoptic import CityscapesPanopticDataset
+from .idd_panoptic import IDDPanopticDataset
+from .kitti_panoptic import KITTIPanopticDataset
+from .mapillary_vistas_panoptic import (
+    MapillaryVistasV1PanopticDataset,
+    MapillaryVistasV2PanopticDataset,
+)
 from .panoptic_dataset import PanopticDataset
 
-__all__ = ['CityscapesPanopticDataset', 'PanopticDataset', 'transforms']
+__all__ = [
+    'CityscapesPanopticDataset',
+    'IDDPanopticDataset',
+    'KITTIPanopticDataset',
+    'MapillaryVistasV1PanopticDataset',
+    'MapillaryVistasV2PanopticDataset',
+    'PanopticDataset',
+    'transforms',
+]

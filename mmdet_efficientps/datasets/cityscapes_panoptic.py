@@ -12,11 +12,12 @@ from .panoptic_dataset import PanopticDataset
 class CityscapesPanopticDataset(PanopticDataset):
     """Cityscapes, or any data set in its folder layout.
 
-    Reads what ``createPanopticImgs`` of cityscapesscripts writes:
-    ``gtFine/cityscapes_panoptic_<split>.json`` (without ``--use-train-id``: category
-    ids are label ids, as the evaluation wants them) and the PNGs in the folder of
-    the same name. The json lists stuff first and gives image names that do not exist
-    on disk; both are put right here.
+    Reads what ``tools/prepare_dataset.py cityscapes`` writes and what
+    ``createPanopticImgs`` of cityscapesscripts does: ``gtFine/
+    cityscapes_panoptic_<split>.json`` (without ``--use-train-id``: category ids are
+    label ids, as the evaluation wants them) and the PNGs in the folder of the same
+    name. The json lists stuff first, and that of cityscapesscripts gives image names
+    that do not exist on disk; both are put right here.
 
     Example of the fields of a config::
 
@@ -83,12 +84,15 @@ class CityscapesPanopticDataset(PanopticDataset):
         """Give the path of an image.
 
         Args:
-            image (dict): Its entry in the json, with the id
-                ``<city>_<sequence>_<frame>``.
+            image (dict): Its entry in the json. ``file_name`` is that below the
+                folder of the images, or as cityscapesscripts writes it
+                ``<city>_<sequence>_<frame>_gtFine_leftImg8bit.png``.
 
         Returns:
             str: ``<img prefix>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png``.
         """
-        city = image['id'].rsplit('_', 2)[0]
-        file_name = image['file_name'].replace('_gtFine_', '_')
-        return osp.join(self.data_prefix['img'], city, file_name)
+        file_name = image['file_name']
+        if '/' not in file_name:
+            city = image['id'].rsplit('_', 2)[0]
+            file_name = osp.join(city, file_name.replace('_gtFine_', '_'))
+        return osp.join(self.data_prefix['img'], file_name)

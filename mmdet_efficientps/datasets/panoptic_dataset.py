@@ -8,7 +8,7 @@ from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import exists, isdir, load
 
-from ..utils import distinct_color
+from ..utils import ProblemList, distinct_color
 
 
 @DATASETS.register_module()
@@ -47,8 +47,9 @@ class PanopticDataset(CocoPanopticDataset):
     Raises:
         FileNotFoundError: If the annotation file or a folder is missing.
         ValueError: If the json is not a panoptic one, if the classes of metainfo are
-            not things first or not those of the json, if a segment has an unknown
-            category, or if an image to train on has no annotation.
+            not things first or not those of the json, if segments have unknown
+            categories or ids that repeat, if an image has two annotations or, to be
+            trained on, none.
     """
 
     METAINFO: dict = {}
@@ -67,7 +68,7 @@ class PanopticDataset(CocoPanopticDataset):
         self._check_paths()
         content = load(self.ann_file, backend_args=self.backend_args)
         annotations = {a['image_id']: a for a in content.get('annotations', [])}
-        self._check_format(content['categories'], annotations.values())
+        self._check_format(content['categories'], content.get('annotations', []))
         self._match_classes(content['categories'])
         data_list = [
             self.parse_data_info(
@@ -218,6 +219,8 @@ class PanopticDataset(CocoPanopticDataset):
                 f"metainfo['palette'] has {len(meta['palette'])} colours for "
                 f'{len(ordered)} classes'
             )
+        # For whoever writes predictions with the category ids of the json.
+        meta['categories'] = ordered
         self._num_things = len(things)
         self.cat_ids = [c['id'] for c in ordered]
         self.cat2label = {cat_id: label for label, cat_id in enumerate(self.cat_ids)}
@@ -241,6 +244,8 @@ class PanopticDataset(CocoPanopticDataset):
                 f'stuff): {unclear}'
             )
         known = {c['id'] for c in categories}
+        problems = ProblemList()
+        annotated = set()
         for annotation in annotations:
             if 'segments_info' not in annotation:
                 raise ValueError(
@@ -248,10 +253,21 @@ class PanopticDataset(CocoPanopticDataset):
                     'not a panoptic json; tools/prepare_dataset.py coco-polygons makes '
                     'one from COCO polygons'
                 )
+            image_id = annotation['image_id']
+            if image_id in annotated:
+                problems.add('image with two annotations', image_id)
+            annotated.add(image_id)
+            segment_ids = set()
             for segment in annotation['segments_info']:
-                if segment['category_id'] not in known:
-                    raise ValueError(
-                        f'{self.ann_file}: segment {segment["id"]} of image '
-                        f'{annotation["image_id"]} has category_id '
-                        f'{segment["category_id"]}, which is not in categories'
+                name = f'segment {segment["id"]} of image {image_id}'
+                if segment['id'] in segment_ids:
+                    problems.add('segment id that occurs twice in an image', name)
+                segment_ids.add(segment['id'])
+                category = segment['category_id']
+                if category not in known:
+                    problems.add(
+                        'category that is not in categories',
+                        f'{name} has category_id {category}',
                     )
+        if problems:
+            raise ValueError(f'{self.ann_file} cannot be used. {problems.summary()}')

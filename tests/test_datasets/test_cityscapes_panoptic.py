@@ -1,4 +1,6 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import json
+
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import labels as cityscapes_labels
@@ -61,6 +63,20 @@ def test_paths_are_those_on_disk(dataset, tmp_path):
         tmp_path / 'gtFine/cityscapes_panoptic_val' / f'{FRAME}_gtFine_panoptic.png'
     )
     assert (tmp_path / item['seg_map_path']).is_file()
+
+
+def test_image_names_that_exist_are_taken_as_they_are(dataset, tmp_path):
+    path = tmp_path / 'gtFine/cityscapes_panoptic_val.json'
+    content = json.loads(path.read_text())
+    content['images'][0]['file_name'] = f'mill_town/{FRAME}_leftImg8bit.png'
+    path.write_text(json.dumps(content))
+    again = type(dataset)(
+        ann_file=str(path),
+        data_prefix={'img': str(tmp_path / 'leftImg8bit/val')},
+        test_mode=True,
+    )
+    expected = dataset.get_data_info(0)['img_path']
+    assert again.get_data_info(0)['img_path'] == expected
 
 
 def test_group_is_an_ignored_instance(dataset):

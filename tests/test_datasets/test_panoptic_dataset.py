@@ -153,6 +153,22 @@ def test_unknown_category_of_a_segment_is_named(build, content):
         build()
 
 
+def test_all_problems_of_the_json_are_told_at_once(build, content):
+    other, first = content['annotations']
+    first['segments_info'] += [{'id': 100, 'category_id': 7}] * 2
+    other['segments_info'] = [{'id': k, 'category_id': 99} for k in range(1, 8)]
+    content['annotations'].append(dict(other, segments_info=[]))
+    with pytest.raises(ValueError, match=r'panoptic\.json cannot be used') as error:
+        build()
+    message = str(error.value)
+    assert '10 problems:' in message
+    assert '7 x category that is not in categories' in message
+    assert 'segment 1 of image 2 has category_id 99' in message
+    assert '... and 2 more' in message
+    assert '2 x segment id that occurs twice' in message
+    assert '1 x image with two annotations\n    2' in message
+
+
 def test_category_must_say_whether_it_is_a_thing(build, content):
     content['categories'] = [*CATEGORIES, {'id': 8, 'name': 'sky'}]
     with pytest.raises(ValueError, match=r"without 'isthing'.*\['sky'\]"):

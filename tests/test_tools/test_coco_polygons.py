@@ -1,19 +1,15 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-import argparse
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_converters import coco_polygons
+from dataset_converters.conversion import convert_split
 from PIL import Image
 from pycocotools import mask as mask_utils
 
 from mmdet_efficientps.datasets import PanopticDataset
 from mmdet_efficientps.utils.panoptic_ids import rgb2id
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
-from dataset_converters import coco_polygons
 
 HEIGHT, WIDTH = 10, 20
 CATEGORIES = [
@@ -33,7 +29,8 @@ def rectangle(x1, y1, x2, y2):
 class Source:
     """A folder with photographs and COCO labels for them."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, prepare):
+        self.prepare = prepare
         self.json = folder / 'source.json'
         self.images = folder / 'photos'
         self.out = folder / 'out' / 'panoptic_train.json'
@@ -65,20 +62,19 @@ class Source:
             | keys
         )
 
-    def convert(self, **kwargs):
+    def convert(self, nproc=1, **kwargs):
         """Write the labels and convert them."""
         self.json.write_text(json.dumps(self.content))
-        return coco_polygons.convert_coco_polygons(
+        split, self.unused = coco_polygons.read_coco_polygons(
             self.json, self.images, self.out, **CLASSES | kwargs
         )
+        return convert_split(split, nproc)
 
     def run(self, *arguments):
         """Write the labels and run the command."""
         self.json.write_text(json.dumps(self.content))
-        parser = argparse.ArgumentParser()
-        coco_polygons.add_arguments(parser)
-        paths = [str(self.json), str(self.images), '--out', str(self.out)]
-        coco_polygons.main(parser.parse_args([*paths, '--nproc', '1', *arguments]))
+        paths = [self.json, self.images, '--out', self.out]
+        self.prepare('coco-polygons', *paths, '--nproc', '1', *arguments)
 
     def read(self, number=0):
         """Give the class-name map and segments of an image, read from disk."""
@@ -89,9 +85,9 @@ class Source:
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, prepare):
     """A source of one photograph with sky, road and two persons."""
-    source = Source(tmp_path)
+    source = Source(tmp_path, prepare)
     source.add_image('a.b.jpg')
     source.add(0, 7, (0, 0, 20, 3))
     source.add(0, 0, (0, 5, 8, 10))
@@ -178,13 +174,15 @@ def test_result_is_a_panoptic_dataset(source):
         data_prefix={'img': str(source.images), 'seg': str(source.png_dir)},
         pipeline=[
             {'type': 'LoadImageFromFile'},
-            {'type': 'mmdet.LoadPanopticSegments'},
+            {'type': 'mmdet.LoadPanopticMap'},
+            {'type': 'mmdet.PackPanopticTargets'},
         ],
     )
-    loaded = dataset[0]
+    sample = dataset[0]['data_samples']
+    boxes = sample.gt_instances.bboxes.tensor.tolist()
     assert dataset.metainfo['classes'] == ('person', 'road', 'sky')
-    assert sorted(loaded['gt_bboxes'].tensor.tolist()) == [[1, 4, 7, 9], [2, 6, 4, 8]]
-    assert loaded['gt_seg_map'][0, 0] == 2
+    assert sorted(boxes) == [[1, 4, 7, 9], [2, 6, 4, 8]]
+    assert sample.gt_sem_seg.sem_seg[0, 0, 0] == 2
 
 
 def test_image_without_annotations_is_all_void(source):
@@ -213,7 +211,8 @@ def test_ignored_category_is_not_drawn(source):
 
 
 def test_unlisted_category_without_annotations_is_only_a_notice(source):
-    assert source.convert().unused == ['unused']
+    source.convert()
+    assert source.unused == ['unused']
 
 
 @pytest.mark.parametrize(
@@ -256,17 +255,23 @@ def test_problems_are_collected_and_good_images_kept(spoilt):
     assert [image['file_name'] for image in panoptic['images']] == ['a.b.jpg']
     assert [annotation['image_id'] for annotation in panoptic['annotations']] == [0]
     assert [path.name for path in spoilt.png_dir.iterdir()] == ['a.b.png']
-    expected = {
-        'gone.jpg': 'missing',
-        'broken.jpg': 'cannot be read',
-        'short.jpg': 'cannot be read',
-        'size.jpg': '(20, 9) (width, height), its labels say (20, 10)',
-        'category.jpg': 'annotation 6 has unknown category id 99',
-        'points.jpg': 'annotation 7 has a polygon of less than 3 points',
+    found = {
+        name.rpartition('/')[2]: kind
+        for kind, names in report.problems.names.items()
+        for name in names
     }
-    assert report.problems.keys() == expected.keys()
-    for name, message in expected.items():
-        assert message in report.problems[name][0]
+    empty, truncated = (
+        kind for kind in report.problems.names if 'cannot be read' in kind
+    )
+    size = 'image and label differ in size (width, height)'
+    assert found == {
+        'gone.jpg': 'image is missing',
+        'broken.jpg': empty,
+        'short.jpg': truncated,
+        'size.jpg: (20, 9) and (20, 10)': size,
+        'category.jpg: annotation 6 has 99': 'unknown category ids',
+        'points.jpg: annotation 7': 'polygons of less than 3 points',
+    }
 
 
 def test_command_fails_after_problems_and_names_them(spoilt, capsys):
@@ -274,7 +279,7 @@ def test_command_fails_after_problems_and_names_them(spoilt, capsys):
         spoilt.run('--things', 'person', '--stuff', 'road', 'sky')
     assert error.value.code == 1
     printed = capsys.readouterr().out
-    assert '6 images left out' in printed
+    assert '6 problems:' in printed
     assert 'gone.jpg' in printed
 
 
@@ -335,7 +340,8 @@ def test_damaged_png_in_the_output_is_drawn_again(source):
 def test_image_that_changed_is_checked_again(source):
     source.convert()
     Image.new('RGB', (WIDTH, 9)).save(source.images / 'a.b.jpg')
-    assert 'labels say' in source.convert().problems['a.b.jpg'][0]
+    (problem,) = source.convert().problems.names
+    assert problem.startswith('image and label differ in size')
 
 
 def test_number_of_processes_does_not_change_the_result(source, tmp_path):

@@ -1,33 +1,22 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import labels as cityscapes_labels
+from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
-import prepare_dataset
 
 THINGS = [x.id for x in cityscapes_labels if x.hasInstances and not x.ignoreInEval]
 SMALL = ['--num-train', '2', '--num-val', '2', '--size', '64', '128', '--nproc', '1']
 
 
-def prepare(*arguments):
-    """Run the command in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', ['prepare_dataset.py', *map(str, arguments)])
-        prepare_dataset.main()
-
-
 @pytest.fixture(scope='module')
-def prepared(tmp_path_factory):
+def prepared(tmp_path_factory, prepare):
     """A toy_city made by the command, which no test changes."""
     root = tmp_path_factory.mktemp('toy') / 'city'
     prepare('toy-city', '--out', root, *SMALL)
@@ -47,12 +36,6 @@ def times(root):
         for path in root.rglob('*')
         if path.is_file()
     }
-
-
-def panoptic_files(root, split):
-    """Modification times of the panoptic ground truth of a split."""
-    prefix = f'gtFine/cityscapes_panoptic_{split}'
-    return {path: t for path, t in times(root).items() if path.startswith(prefix)}
 
 
 def instance_labels(root, split):
@@ -91,10 +74,18 @@ def test_data_set_class_reads_the_result(prepared):
             assert Image.open(item[key]).size == (128, 64)
 
 
-def test_second_run_leaves_the_files_as_they_are(city, capsys):
+def test_second_run_makes_no_png_again(city, prepare, capsys):
     before = times(city)
     prepare('toy-city', '--out', city, *SMALL)
-    assert times(city) == before
+    after = times(city)
+    assert {p for p in before if after[p] != before[p]} == {
+        f'gtFine/{name}'
+        for split in ('train', 'val')
+        for name in (
+            f'cityscapes_panoptic_{split}.json',
+            f'.cityscapes_panoptic_{split}.journal',
+        )
+    }
     assert capsys.readouterr().out.count('is up to date') == 2
 
 
@@ -102,41 +93,33 @@ def test_second_run_leaves_the_files_as_they_are(city, capsys):
     ('arguments', 'message'),
     [(['--seed', '1'], 'other parameters'), (['--size', '16', '16'], 'at least 32')],
 )
-def test_toy_city_that_cannot_be_made_exits_with_the_reason(city, arguments, message):
+def test_toy_city_that_cannot_be_made_exits_with_the_reason(
+    city, prepare, arguments, message
+):
     with pytest.raises(SystemExit, match=f'^error: .*{message}'):
         prepare('toy-city', '--out', city, *SMALL, *arguments)
 
 
-def test_newer_label_has_its_split_made_again(city):
+def test_newer_label_has_its_image_made_again(city, prepare):
     label = instance_labels(city, 'val')[0]
     Image.fromarray(np.full((64, 128), 7, np.uint16)).save(label)
-    newest = max(times(city).values()) + 10**9
-    os.utime(label, ns=(newest, newest))
     before = times(city)
-    prepare('cityscapes', city)
+    prepare('cityscapes', city, '--nproc', '1')
 
     content = json.loads((city / 'gtFine/cityscapes_panoptic_val.json').read_text())
     name = label.name.replace('_instanceIds', '_panoptic')
     (changed,) = [a for a in content['annotations'] if a['file_name'] == name]
     assert [s['category_id'] for s in changed['segments_info']] == [7]
     after = times(city)
-    assert panoptic_files(city, 'train').items() <= before.items()
-    assert all(after[path] != before[path] for path in panoptic_files(city, 'val'))
+    pngs = [path for path in after if path.endswith('_panoptic.png')]
+    assert [p for p in pngs if after[p] != before[p]] == [
+        f'gtFine/cityscapes_panoptic_val/{name}'
+    ]
 
 
-def test_lost_folder_of_pngs_is_made_again(city, prepared):
+def test_lost_pngs_are_made_again(city, prepared, prepare):
     shutil.rmtree(city / 'gtFine/cityscapes_panoptic_val')
-    prepare('cityscapes', city)
-    assert times(city).keys() == times(prepared).keys()
-
-
-def test_stopped_run_is_made_good_by_the_next(city, prepared):
-    os.rename(
-        city / 'gtFine/cityscapes_panoptic_val',
-        city / 'gtFine/cityscapes_panoptic_val.unfinished',
-    )
-    (city / 'gtFine/cityscapes_panoptic_val.json').unlink()
-    prepare('cityscapes', city)
+    prepare('cityscapes', city, '--nproc', '1')
     assert times(city).keys() == times(prepared).keys()
 
 
@@ -148,7 +131,7 @@ def test_stopped_run_is_made_good_by_the_next(city, prepared):
         ('gtFine/val', 'gtFine_trainvaltest.zip'),
     ],
 )
-def test_missing_folder_names_path_and_archive(city, lost, archive):
+def test_missing_folder_names_path_and_archive(city, prepare, lost, archive):
     shutil.rmtree(city / lost)
     with pytest.raises(SystemExit, match='^error: ') as error:
         prepare('cityscapes', city, '--splits', 'val')
@@ -156,18 +139,7 @@ def test_missing_folder_names_path_and_archive(city, lost, archive):
     assert archive in str(error.value)
 
 
-def test_missing_image_names_path_and_archive(city):
-    image = next(city.glob('leftImg8bit/val/legofurt/*.png'))
-    image.unlink()
-    before = times(city)
-    with pytest.raises(SystemExit, match='^error: 1 of 2 images') as error:
-        prepare('cityscapes', city)
-    assert str(image) in str(error.value)
-    assert 'leftImg8bit_trainvaltest.zip' in str(error.value)
-    assert times(city) == before
-
-
-def test_split_without_labels_names_path_and_archive(city):
+def test_split_without_labels_names_path_and_archive(city, prepare):
     for label in instance_labels(city, 'val'):
         label.unlink()
     with pytest.raises(SystemExit, match='^error: ') as error:
@@ -176,7 +148,74 @@ def test_split_without_labels_names_path_and_archive(city):
     assert 'gtFine_trainvaltest.zip' in str(error.value)
 
 
-def test_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(SystemExit, match='^error: ') as error:
-        prepare('cityscapes', tmp_path / 'typo')
-    assert str(tmp_path / 'typo') in str(error.value)
+def run_cityscapesscripts(root, out, split):
+    """Convert a split as cityscapesscripts does."""
+    out.mkdir()
+    convert2panoptic(str(root / 'gtFine'), str(out), setNames=[split])
+
+
+def assert_equal_output(root, official, split):
+    """Compare PNGs byte for byte and jsons field for field, but for image names."""
+    name = f'cityscapes_panoptic_{split}'
+    ours = json.loads((root / 'gtFine' / f'{name}.json').read_text())
+    theirs = json.loads((official / f'{name}.json').read_text())
+    for image in ours['images']:
+        city_folder = image['id'].rpartition('_')[0].rpartition('_')[0]
+        expected = f'{city_folder}/{image["id"]}_leftImg8bit.png'
+        assert image.pop('file_name') == expected
+    for image in theirs['images']:
+        del image['file_name']
+    assert ours == theirs
+    for annotation in theirs['annotations']:
+        png = Path(name) / annotation['file_name']
+        assert (root / 'gtFine' / png).read_bytes() == (official / png).read_bytes()
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_output_is_that_of_cityscapesscripts(prepared, tmp_path, split):
+    run_cityscapesscripts(prepared, tmp_path / 'official', split)
+    assert_equal_output(prepared, tmp_path / 'official', split)
+
+
+def test_special_labels_are_treated_as_by_cityscapesscripts(tmp_path, prepare):
+    # stuff, void, groups, things, ignored things, polegroup, a stuff class with an
+    # instance number, an instance number of three digits, the largest value
+    values = [7, 0, 1, 24, 26, 26000, 29000, 29, 30001, 18, 17003, 33999, 24001]
+    rng = np.random.default_rng(0)
+    root = tmp_path / 'city'
+    for kind, folder in (('instanceIds', 'gtFine'), ('leftImg8bit', 'leftImg8bit')):
+        path = root / folder / 'train' / 'mill_town'
+        path.mkdir(parents=True)
+        pixels = rng.choice(values, (9, 30)).astype(np.uint16)
+        if kind == 'leftImg8bit':
+            pixels = pixels.astype(np.uint8)
+        suffix = f'{kind}.png' if kind == 'leftImg8bit' else f'gtFine_{kind}.png'
+        Image.fromarray(pixels).save(path / f'mill_town_000003_000019_{suffix}')
+    prepare('cityscapes', root, '--splits', 'train', '--nproc', '1')
+    run_cityscapesscripts(root, tmp_path / 'official', 'train')
+    assert_equal_output(root, tmp_path / 'official', 'train')
+    content = json.loads((root / 'gtFine/cityscapes_panoptic_train.json').read_text())
+    (annotation,) = content['annotations']
+    assert {s['id'] for s in annotation['segments_info']} == {
+        7, 17003, 24, 24001, 26, 26000, 33999
+    }  # fmt: skip
+
+
+def test_table_says_what_is_in_the_data_set(prepared, city, prepare, capsys):
+    prepare('cityscapes', city, '--splits', 'val', '--nproc', '1')
+    printed = capsys.readouterr().out
+    content = json.loads((city / 'gtFine/cityscapes_panoptic_val.json').read_text())
+    segments = [s for a in content['annotations'] for s in a['segments_info']]
+    (person,) = [c['id'] for c in content['categories'] if c['name'] == 'person']
+    of_class = [s for s in segments if s['category_id'] == person]
+    row = next(line for line in printed.splitlines() if line.startswith('| person '))
+    cells = [cell.strip() for cell in row.split('|')[2:5]]
+    share = 100 * sum(s['area'] for s in of_class) / (2 * 64 * 128)
+    assert cells == [
+        str(len(of_class)),
+        str(sum(s['iscrowd'] for s in of_class)),
+        f'{share:.2f}',
+    ]
+    void = 100 * (1 - sum(s['area'] for s in segments) / (2 * 64 * 128))
+    assert f'2 images, {void:.1f} % void' in printed
+    assert 'sizes: 128x64 (2)' in printed

@@ -2,7 +2,6 @@
 """Generate toy_city, procedural street scenes in the layout of Cityscapes."""
 
 import argparse
-import os
 from pathlib import Path
 
 from mmdet_efficientps.datasets.toy_city import write_toy_city
@@ -34,9 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the data set')
     parser.add_argument(
-        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
-    )
-    parser.add_argument(
         '--overwrite', action='store_true', help='make everything again'
     )
 
@@ -45,20 +41,18 @@ def main(args: argparse.Namespace) -> None:
     """Generate the data set and prepare it as Cityscapes is prepared.
 
     Raises:
-        SystemExit: If the folder holds something else or an option is out of range.
+        FileExistsError: If the folder holds something else.
+        ValueError: If an option is out of range.
     """
-    try:
-        write_toy_city(
-            args.out,
-            num_train=args.num_train,
-            num_val=args.num_val,
-            size=tuple(args.size),
-            density=args.density,
-            seed=args.seed,
-            nproc=args.nproc,
-            overwrite=args.overwrite,
-        )
-    except (FileExistsError, ValueError) as error:
-        raise SystemExit(f'error: {error}') from error
-    prepare_cityscapes(args.out)
+    write_toy_city(
+        args.out,
+        num_train=args.num_train,
+        num_val=args.num_val,
+        size=tuple(args.size),
+        density=args.density,
+        seed=args.seed,
+        nproc=args.nproc,
+        overwrite=args.overwrite,
+    )
+    prepare_cityscapes(args.out, nproc=args.nproc)
     print(f'toy_city is ready: {args.out}')

@@ -1,0 +1,138 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+import json
+
+import numpy as np
+import pytest
+from dataset_converters import idd
+from PIL import Image
+
+from mmdet_efficientps.datasets.transforms import load_panoptic_png
+
+WIDTH, HEIGHT = 64, 36
+
+
+def rectangle(label, left, top, right, bottom, **keys):
+    """A polygon from its first to its last pixel."""
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    return {'label': label, 'polygon': corners} | keys
+
+
+def draw(*objects):
+    """Give (name, iscrowd) per pixel, and per region."""
+    numbers, regions, dropped = idd.draw_polygons(objects, WIDTH, HEIGHT, 'x.json')
+    names = {label['id']: label['name'] for label in idd.TABLE['classes']}
+    meaning = {k: (names[c], crowd) for k, (c, crowd) in regions.items()}
+    return numbers, meaning, dropped
+
+
+def prepared(tree, prepare, *arguments):
+    """Prepare; gives ids and segments of the image 'good'."""
+    prepare('idd', tree.root, '--nproc', '1', *arguments)
+    content = tree.read()
+    (annotation,) = [a for a in content['annotations'] if 'good' in a['image_id']]
+    path = tree.root / 'gtFine/idd_panoptic_train' / annotation['file_name']
+    return load_panoptic_png(str(path)), annotation['segments_info']
+
+
+def test_road_is_class_zero_and_not_void(write_tree, prepare):
+    ids, segments = prepared(write_tree('idd'), prepare)
+    (road,) = [s for s in segments if s['category_id'] == 0]
+    assert road['id'] > 0
+    # Rows 18 to 26 of 36 are road from edge to edge, rows 27 to 35 void.
+    assert (ids[360:540] == road['id']).all()
+    assert not ids[540:].any()
+
+
+def test_ground_truth_is_resized_to_the_nearest_id(write_tree, prepare):
+    tree = write_tree('idd')
+    ids, segments = prepared(tree, prepare)
+    assert ids.shape == (720, 1280)
+    assert set(np.unique(ids)) == {0, *(s['id'] for s in segments)}
+    small, _ = prepared(tree, prepare, '--size', WIDTH, HEIGHT)
+    np.testing.assert_array_equal(ids, small.repeat(20, 0).repeat(20, 1))
+
+
+def test_smaller_ground_truth_has_no_ids_in_between(write_tree, prepare):
+    ids, segments = prepared(write_tree('idd'), prepare, '--size', 31, 17)
+    assert ids.shape == (17, 31)
+    assert set(np.unique(ids)) <= {0, *(s['id'] for s in segments)}
+
+
+def test_frames_of_one_name_in_two_drives_are_two_images(write_tree, prepare):
+    tree = write_tree('idd')
+    prepared(tree, prepare)
+    images = tree.read()['images']
+    assert sorted(image['id'] for image in images) == [
+        'bad_frame0340',
+        'good_frame0340',
+    ]
+    assert sorted(image['file_name'] for image in images) == [
+        'bad/frame0340_leftImg8bit.jpg',
+        'good/frame0340_leftImg8bit.png',
+    ]
+
+
+def test_frame_as_png_and_jpeg_is_a_problem(write_tree, prepare, capsys):
+    tree = write_tree('idd')
+    Image.open(tree.image).save(tree.image.with_suffix('.png'))
+    with pytest.raises(SystemExit):
+        prepare('idd', tree.root, '--nproc', '1')
+    assert 'as PNG and as JPEG' in capsys.readouterr().out
+
+
+def test_group_is_one_crowd_and_things_are_single():
+    numbers, meaning, _ = draw(
+        rectangle('person', 0, 0, 3, 3),
+        rectangle('person', 8, 0, 11, 3),
+        rectangle('persongroup', 0, 8, 3, 11),
+        rectangle('persongroup', 8, 8, 11, 11),
+    )
+    assert sorted(meaning.values()) == [('person', 0), ('person', 0), ('person', 1)]
+    assert numbers[0, 0] != numbers[0, 8]
+    assert numbers[8, 0] == numbers[8, 8]
+    assert (numbers > 0).sum() == 64
+
+
+def test_merged_labels_share_a_class_and_stuff_is_one_region():
+    numbers, meaning, _ = draw(
+        rectangle('pole', 0, 0, 3, 3),
+        rectangle('polegroup', 8, 0, 11, 3),
+        rectangle('animal', 0, 8, 3, 11),
+        rectangle('trailer', 8, 8, 11, 11),
+        rectangle('fallback background', 16, 8, 19, 11),
+    )
+    assert meaning[numbers[0, 0]] == ('pole', 0)
+    assert numbers[0, 8] == numbers[0, 0]
+    assert meaning[numbers[8, 0]] == ('person', 0)
+    assert meaning[numbers[8, 8]] == ('vehicle fallback', 0)
+    assert meaning[numbers[8, 16]] == ('sky', 0)
+
+
+def test_later_polygons_hide_earlier_and_deleted_are_not_drawn():
+    numbers, meaning, dropped = draw(
+        rectangle('road', 0, 0, 63, 35),
+        rectangle('car', 0, 0, 9, 9),
+        rectangle('license plate', 2, 2, 5, 5),
+        rectangle('bus', 20, 0, 29, 9, deleted=1),
+        {'label': 'truck', 'polygon': [[0, 0], [5, 5]]},
+    )
+    assert meaning[numbers[0, 0]] == ('car', 0)
+    assert not numbers[2:6, 2:6].any()
+    assert meaning[numbers[0, 25]] == ('road', 0)
+    assert dropped == 1
+
+
+def test_hidden_thing_is_dropped_and_counted(write_tree, prepare, capsys):
+    tree = write_tree('idd')
+    content = json.loads(tree.label.read_text())
+    content['objects'].insert(0, rectangle('bus', 5, 5, 9, 9))
+    tree.label.write_text(json.dumps(content))
+    prepare('idd', tree.root, '--nproc', '1')
+    assert 'dropped: 1' in capsys.readouterr().out
+
+
+def test_more_than_a_thousand_things_stay_apart():
+    boxes = [(x, y) for y in range(30) for x in range(60)]
+    numbers, meaning, _ = draw(*(rectangle('car', x, y, x, y) for x, y in boxes))
+    assert len(np.unique(numbers[numbers > 0])) == len(boxes) == 1800
+    assert set(meaning.values()) == {('car', 0)}
