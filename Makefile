@@ -20,7 +20,7 @@ READY := $(VENV)/.complete
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format dist clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -46,6 +46,12 @@ lint: $(READY)  ## Check format, style and docstrings
 format: $(READY)  ## Put the code into format and mend what can be mended
 	$(RUN) -m ruff check --fix-only .
 	$(RUN) -m ruff format .
+
+dist:  ## Build the sdist and the wheel into dist/ and check them
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/pip install --quiet build==1.6.1 twine==7.0.0
+	build/tools/bin/python -m build
+	build/tools/bin/twine check --strict dist/*
 
 clean:  ## Remove caches and builds, but not the environment or data
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

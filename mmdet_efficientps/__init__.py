@@ -3,6 +3,7 @@
 
 Importing the package registers its modules with the registries of mmdet; a
 config does that by ``custom_imports = dict(imports=['mmdet_efficientps'])``.
+:func:`get_config` and :func:`init_model` find the configs that come with it.
 """
 
 from .utils.environment import check_environment
@@ -13,6 +14,7 @@ from .version import __version__
 check_environment()
 
 from . import datasets, engine, evaluation, models, visualization  # noqa: E402
+from .apis import get_config, init_model, load_config  # noqa: E402
 from .utils.checkpoint_loading import allow_mmengine_checkpoints  # noqa: E402
 
 allow_mmengine_checkpoints()
@@ -22,6 +24,9 @@ __all__ = [
     'datasets',
     'engine',
     'evaluation',
+    'get_config',
+    'init_model',
+    'load_config',
     'models',
     'visualization',
 ]

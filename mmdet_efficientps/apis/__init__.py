@@ -1,0 +1,6 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Configs and networks by their names."""
+
+from .model_zoo import find_config, get_config, init_model, load_config
+
+__all__ = ['find_config', 'get_config', 'init_model', 'load_config']

@@ -1,0 +1,176 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Configs by their names, and networks ready for inference."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from pathlib import Path
+
+import torch
+from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from torch import nn
+
+from mmdet_efficientps.utils.checkpoint_loading import (
+    CheckpointError,
+    check_state_dict,
+    find_state_dict,
+    read_checkpoint,
+)
+
+
+def find_config(name: str) -> Path:
+    """Find a config that comes with the package.
+
+    Args:
+        name (str): Its file name, with or without '.py'; folders before it do not
+            matter, since the names are unique.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        FileNotFoundError: If the installation has no configs.
+        ValueError: If there is no such config; names those with similar names.
+    """
+    folder = _config_folder()
+    files = {
+        file.stem: file
+        for file in sorted(folder.rglob('*.py'))
+        if '_base_' not in file.relative_to(folder).parts
+    }
+    stem = Path(name).name.removesuffix('.py')
+    if stem not in files:
+        similar = difflib.get_close_matches(stem, files, n=5, cutoff=0.3)
+        lines = '\n'.join(f'  {name}' for name in similar or files)
+        raise ValueError(
+            f'there is no config {name!r} in {folder}. '
+            f'{"Similar names" if similar else "There are"}:\n{lines}'
+        )
+    return files[stem]
+
+
+def get_config(name: str) -> Config:
+    """Read a config that comes with the package.
+
+    Args:
+        name (str): As :func:`find_config` takes it, for example
+            'efficientps_effb5_16xb1-50k_cityscapes-1024x2048'.
+
+    Returns:
+        Config: The config, base configs merged.
+
+    Raises:
+        FileNotFoundError: If the installation has no configs.
+        ValueError: If there is no such config; names those with similar names.
+    """
+    return Config.fromfile(find_config(name))
+
+
+def load_config(name_or_path: str | Path) -> Config:
+    """Read a config file, or a config that comes with the package.
+
+    Args:
+        name_or_path (str | Path): A file, or else a name as :func:`find_config`
+            takes it.
+
+    Returns:
+        Config: The config, base configs merged.
+
+    Raises:
+        FileNotFoundError: If the installation has no configs.
+        ValueError: If it is neither a file nor such a name.
+    """
+    path = Path(name_or_path).expanduser()
+    return Config.fromfile(path if path.is_file() else find_config(str(name_or_path)))
+
+
+def init_model(
+    name_or_path: str | Path,
+    checkpoint: str | Path | None = None,
+    device: str = 'auto',
+) -> nn.Module:
+    """Build a network for :func:`mmdet.apis.inference_detector`.
+
+    Args:
+        name_or_path (str | Path): Config file or the name of a config, as
+            :func:`load_config` takes it.
+        checkpoint (str | Path, optional): Its weights: a file or an address, see
+            :func:`~mmdet_efficientps.utils.checkpoint_loading.read_checkpoint`.
+            Defaults to None, for random weights.
+        device (str): Torch device; 'auto', the default, is the GPU if there is one
+            and the CPU otherwise.
+
+    Returns:
+        nn.Module: The detector, in evaluation mode. Its ``dataset_meta`` has the
+        ``classes`` of the checkpoint, or of the config if the checkpoint names none.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If there is no such config.
+        CheckpointError: If the checkpoint cannot be read or is not one of this
+            network; lists the keys and shapes that differ.
+    """
+    config = load_config(name_or_path)
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = _init_detector(config, device)
+    dataset = dict(config.test_dataloader.dataset, lazy_init=True)
+    meta = dict(DATASETS.build(dataset).metainfo)
+    if checkpoint is not None:
+        meta |= _load_weights(model, checkpoint, str(name_or_path), meta)
+    # The palette is chosen by init_detector.
+    model.dataset_meta = meta | {'palette': model.dataset_meta['palette']}
+    return model
+
+
+def _config_folder() -> Path:
+    """The configs of an installation, or those beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / '.mim' / 'configs', package.parent / 'configs')
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f'this installation of mmdet_efficientps has no configs: {folders[0]} is '
+        'missing. Install it again with `pip install .` in a checkout'
+    )
+
+
+def _init_detector(config: Config, device: str) -> nn.Module:
+    """Call :func:`mmdet.apis.init_detector` without a checkpoint."""
+    with warnings.catch_warnings(record=True) as caught:
+        model = init_detector(config, device=device)
+    for warning in caught:
+        # It takes the classes of COCO then and says so: they are set right later.
+        if 'checkpoint is None' not in str(warning.message):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return model
+
+
+def _load_weights(
+    model: nn.Module, checkpoint: str | Path, config_name: str, meta: dict
+) -> dict:
+    """Load weights that fit; gives the dataset meta they were saved with."""
+    content = read_checkpoint(checkpoint)
+    saved = {
+        key.lower(): value
+        for key, value in content.get('meta', {}).get('dataset_meta', {}).items()
+    }
+    numbers = [len(m['classes']) for m in (saved, meta) if m.get('classes')]
+    if len(set(numbers)) == 2:
+        raise CheckpointError(
+            f'{checkpoint} is of a network for {numbers[0]} classes '
+            f'({", ".join(saved["classes"])}), but {config_name} is for {numbers[1]}: '
+            'use the config the checkpoint was trained with'
+        )
+    state = find_state_dict(content)
+    check_state_dict(
+        state, model.state_dict(), f'the checkpoint {checkpoint} for {config_name}'
+    )
+    model.load_state_dict(state)
+    return saved
