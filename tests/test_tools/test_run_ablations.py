@@ -10,6 +10,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from mmdet_efficientps import get_config
+from mmdet_efficientps.apis import find_config
+
 TOOLS = Path(__file__).parents[2] / 'tools'
 SPEC = importlib.util.spec_from_file_location(
     'run_ablations', TOOLS / 'analysis_tools' / 'run_ablations.py'
@@ -24,7 +27,7 @@ RESULTS = {
 
 
 def demo_config():
-    return Config.fromfile(run_ablations.find_config(DEMO))
+    return get_config(DEMO)
 
 
 def test_schedule_keeps_its_shape_under_the_budget():
@@ -45,9 +48,7 @@ def test_no_part_of_a_short_schedule_is_empty():
 
 
 def test_milestones_are_fitted_too():
-    cfg = Config.fromfile(
-        run_ablations.find_config('efficientps_effb5_16xb1-50k_cityscapes-1024x2048')
-    )
+    cfg = get_config('efficientps_effb5_16xb1-50k_cityscapes-1024x2048')
     fitted = run_ablations.fit_to_budget(cfg, 5000, seed=0)
     assert fitted.param_scheduler[-1].milestones == [3200, 4400]
 
@@ -70,9 +71,11 @@ def test_fusion_does_not_change_the_training_but_the_neck_does():
     assert run_ablations.fingerprint(cfg) != run_ablations.fingerprint(fusion)
 
 
-def test_unknown_name_is_answered_with_names_alike():
+def test_unknown_name_is_answered_with_names_alike(monkeypatch):
+    arguments = ['efficientps_lite0-smal_1xb2_toy-city', '--max-iters', '1']
+    monkeypatch.setattr(sys, 'argv', ['run_ablations.py', *arguments])
     with pytest.raises(SystemExit, match='efficientps_lite0-small_1xb2-760_toy-city'):
-        run_ablations.find_config('efficientps_lite0-smal_1xb2_toy-city')
+        run_ablations.main()
 
 
 def test_table_gives_mean_deviation_and_paired_difference():
@@ -117,7 +120,7 @@ def stub_tools(tmp_path, monkeypatch):
     monkeypatch.setattr(run_ablations, 'run_tool', run_tool)
     fusion = tmp_path / 'other_fusion.py'
     fusion.write_text(
-        f"_base_ = '{run_ablations.find_config(DEMO)}'\n"
+        f"_base_ = '{find_config(DEMO)}'\n"
         'model = dict(test_cfg=dict(panoptic=dict(overlap_thr=0.7)))\n'
     )
     arguments = ['run_ablations.py', DEMO, str(fusion), '--max-iters', '8']

@@ -23,7 +23,6 @@ Example::
 
 import argparse
 import copy
-import difflib
 import hashlib
 import json
 import statistics
@@ -35,6 +34,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from mmengine.config import Config, ConfigDict, DictAction
 
+from mmdet_efficientps import load_config
 from mmdet_efficientps.utils import atomic_path
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
         'configs',
         nargs='+',
         metavar='CONFIG',
-        help='config files, or names of configs below configs/; the first is what '
+        help='config files, or names of configs of the package; the first is what '
         'the others are compared with',
     )
     parser.add_argument(
@@ -80,31 +80,6 @@ def parse_args() -> argparse.Namespace:
     if args.max_iters < 1:
         parser.error(f'--max-iters must be at least 1, got {args.max_iters}')
     return args
-
-
-def find_config(name: str) -> Path:
-    """Find a config by path, or by name below ``configs/``.
-
-    Args:
-        name (str): Path of a file, or its name with or without ``.py``.
-
-    Returns:
-        Path: The file.
-
-    Raises:
-        SystemExit: If there is none; names that are alike are listed.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    known = {path.stem: path for path in (ROOT / 'configs').rglob('*.py')}
-    stem = Path(name).name.removesuffix('.py')
-    if stem in known:
-        return known[stem]
-    alike = difflib.get_close_matches(stem, known, n=5, cutoff=0.4)
-    raise SystemExit(
-        f'no config {name!r}: it is neither a file nor a name below {ROOT / "configs"}'
-        + (f'. Did you mean {" or ".join(alike)}?' if alike else '')
-    )
 
 
 def fit_to_budget(cfg: Config, max_iters: int, seed: int) -> Config:
@@ -373,15 +348,17 @@ def plot(
 def main() -> None:
     """Run what is missing and write the comparison."""
     args = parse_args()
-    paths = [find_config(name) for name in args.configs]
-    names = [path.stem for path in paths]
+    names = [Path(name).name.removesuffix('.py') for name in args.configs]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SystemExit(f'configs given twice: {", ".join(repeated)}')
     configs = {}
     # All are read before the first is trained: a mistake shows in seconds.
-    for name, path in zip(names, paths, strict=True):
-        cfg = Config.fromfile(path)
+    for name, path in zip(names, args.configs, strict=True):
+        try:
+            cfg = load_config(path)
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
         if args.cfg_options is not None:
             cfg.merge_from_dict(args.cfg_options)
         configs[name] = cfg
