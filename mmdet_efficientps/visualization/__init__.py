@@ -6,6 +6,7 @@ from .panoptic_drawing import (
     draw_legend,
     draw_panoptic,
     encode_panoptic,
+    panoptic_overlay,
 )
 from .panoptic_visualizer import PanopticVisualizer
 from .training_curves import plot_training_curves, read_scalars
@@ -16,6 +17,7 @@ __all__ = [
     'draw_legend',
     'draw_panoptic',
     'encode_panoptic',
+    'panoptic_overlay',
     'plot_training_curves',
     'read_scalars',
 ]

@@ -68,6 +68,46 @@ def draw_panoptic(
             f'the image is {image.shape[:2]} (height, width), the panoptic map '
             f'{panoptic.shape}: they must be of one size'
         )
+    colors, outline = _color_segments(panoptic, palette)
+    overlay = ((1 - alpha) * image + alpha * colors).round().astype(np.uint8)
+    overlay[outline] = _WHITE
+    return overlay
+
+
+def panoptic_overlay(
+    panoptic: np.ndarray, palette: Sequence[Sequence[int]], alpha: float = 0.55
+) -> np.ndarray:
+    """Make a translucent picture which, laid over an image, is as good as drawn on it.
+
+    Args:
+        panoptic (np.ndarray): See :func:`draw_panoptic`.
+        palette (Sequence[Sequence[int]]): RGB colour of every class.
+        alpha (float): Opacity of the colours in [0, 1]; outlines are opaque.
+            Defaults to 0.55.
+
+    Returns:
+        np.ndarray: Shape (H, W, 4), uint8, RGBA.
+    """
+    colors, outline = _color_segments(panoptic, palette)
+    overlay = np.full((*panoptic.shape, 4), round(255 * alpha), dtype=np.uint8)
+    overlay[..., :3] = colors.round()
+    overlay[outline] = 255
+    return overlay
+
+
+def _color_segments(
+    panoptic: np.ndarray, palette: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the colour of every pixel and find the outlines of the instances.
+
+    Args:
+        panoptic (np.ndarray): See :func:`draw_panoptic`.
+        palette (Sequence[Sequence[int]]): RGB colour of every class.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: RGB colours, shape (H, W, 3), float32 in
+        0..255, black for void, and where an outline is, shape (H, W), bool.
+    """
     values, index = np.unique(panoptic, return_inverse=True)
     index = index.reshape(panoptic.shape)
     classes, instances = values % INSTANCE_OFFSET, values // INSTANCE_OFFSET
@@ -82,14 +122,11 @@ def draw_panoptic(
         colors * shade[:, None] + 20 * (shade[:, None] - 0.75),
         colors,
     ).clip(0, 255)
-    overlay = (1 - alpha) * image + alpha * colors[index]
-    overlay = overlay.round().astype(np.uint8)
 
     # An outline is a pixel of an instance that touches another segment.
     core = index.astype(np.float32)
     edge = cv2.dilate(core, np.ones((3, 3))) != cv2.erode(core, np.ones((3, 3)))
-    overlay[edge & (instances[index] > 0)] = _WHITE
-    return overlay
+    return colors.astype(np.float32)[index], edge & (instances[index] > 0)
 
 
 def draw_legend(

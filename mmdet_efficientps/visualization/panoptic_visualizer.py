@@ -22,9 +22,21 @@ class PanopticVisualizer(DetLocalVisualizer):
     when a sample has all three, and needs a full-size mask for every segment. This
     one draws the panoptic map alone, instances outlined. The ground truth is read
     from the ``seg_map_path`` and ``segments_info`` of the sample where it has them.
-    A sample without ``pred_panoptic_seg`` is drawn by the base class. Arguments as
-    the base class.
+    A sample without ``pred_panoptic_seg`` is drawn by the base class.
+
+    Args:
+        name (str): Name of the instance. Defaults to 'visualizer'.
+        max_width (int): Wider pictures are scaled to this width before the backends
+            get them, since training gives them some after every validation. Files and
+            windows have them in full. Defaults to 2048.
+        **kwargs: Other arguments of the base class.
     """
+
+    def __init__(
+        self, name: str = 'visualizer', max_width: int = 2048, **kwargs
+    ) -> None:
+        super().__init__(name, **kwargs)
+        self.max_width = max_width
 
     @master_only
     def add_datasample(
@@ -85,6 +97,10 @@ class PanopticVisualizer(DetLocalVisualizer):
         if out_file is not None:
             mmcv.imwrite(picture[..., ::-1], out_file)
         else:
+            height, width = picture.shape[:2]
+            if width > self.max_width:
+                size = self.max_width, round(height * self.max_width / width)
+                picture = mmcv.imresize(picture, size, interpolation='area')
             self.add_image(name, picture, step)
 
     @staticmethod

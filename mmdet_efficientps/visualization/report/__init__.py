@@ -1,0 +1,17 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Pages of pictures and numbers, each one HTML file that needs nothing else."""
+
+from .page import write_page
+from .panoptic_report import ClassTable, ImageReport, analyse_image, write_report
+from .pictures import fit_width, shrink, to_webp
+
+__all__ = [
+    'ClassTable',
+    'ImageReport',
+    'analyse_image',
+    'fit_width',
+    'shrink',
+    'to_webp',
+    'write_page',
+    'write_report',
+]

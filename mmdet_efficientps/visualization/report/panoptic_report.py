@@ -1,0 +1,368 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""The report of a test run: errors of every image, and the page made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmdet_efficientps.evaluation.functional.panoptic_errors import (
+    PixelError,
+    confused_segments,
+    pixel_errors,
+    quality_by_size,
+)
+from mmdet_efficientps.evaluation.functional.panoptic_quality import (
+    PanopticQualityStat,
+    class_quality,
+    count_matches,
+    match_segments,
+    summarize,
+)
+from mmdet_efficientps.evaluation.functional.segment_overlaps import segment_overlaps
+from mmdet_efficientps.utils import index_segments
+
+from ..panoptic_drawing import encode_panoptic, panoptic_overlay
+from .page import write_page
+from .pictures import shrink, to_webp
+
+# Square root of the area in pixels. 32 and 96 are COCO's; street scenes have more.
+SIZE_BOUNDS = (16, 32, 64, 128, 256)
+VIEWS = {
+    'image': 'Image',
+    'truth': 'Truth',
+    'prediction': 'Prediction',
+    'errors': 'Errors',
+}
+GROUP_TITLES = {'All': 'All classes', 'Things': 'Things', 'Stuff': 'Stuff'}
+# RGBA. They differ in lightness too and stay apart for colour-blind eyes; what is right
+# is darkened, so that the colours are read against a dark ground.
+ERROR_COLORS = {
+    PixelError.NONE: (0, 0, 0, 150),
+    PixelError.INEXACT: (255, 255, 255, 235),
+    PixelError.MISSED: (230, 159, 0, 225),
+    PixelError.FALSE: (0, 114, 178, 225),
+    PixelError.MISSED_AND_FALSE: (240, 228, 66, 225),
+    PixelError.IGNORED: (110, 110, 110, 205),
+}
+ERROR_NAMES = {
+    PixelError.MISSED: 'missed',
+    PixelError.FALSE: 'false',
+    PixelError.MISSED_AND_FALSE: 'missed, and something false there',
+    PixelError.INEXACT: 'outline not exact',
+    PixelError.IGNORED: 'void or group: not counted',
+}
+
+
+@dataclass
+class ClassTable:
+    """The classes of a data set, things and stuff.
+
+    Attributes:
+        names (Sequence[str]): Names in the order of their labels.
+        palette (Sequence[Sequence[int]]): RGB colours, 0..255.
+        groups (Mapping[str, Sequence[int]]): Labels of 'All', 'Things' and 'Stuff',
+            as :func:`class_groups` gives them.
+    """
+
+    names: Sequence[str]
+    palette: Sequence[Sequence[int]]
+    groups: Mapping[str, Sequence[int]]
+
+    def encode(self, index: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
+        """Encode segments as mmdet does, to draw them; groups of things as stuff.
+
+        Args:
+            index (np.ndarray): Shape (H, W), int; 0 void, k + 1 for segment k.
+            segments (Sequence[Mapping]): ``category`` and, if any, ``iscrowd``.
+
+        Returns:
+            np.ndarray: Shape (H, W), int64.
+        """
+        things = set(self.groups['Things'])
+        return encode_panoptic(
+            index,
+            [s['category'] for s in segments],
+            [s['category'] in things and not s.get('iscrowd') for s in segments],
+            len(self.names),
+        )
+
+
+@dataclass
+class ImageReport:
+    """What the report needs to know about one image.
+
+    Attributes:
+        name (str): Name of the image.
+        size (tuple[int, int]): Width and height in pixels.
+        stat (PanopticQualityStat): Counts of each class.
+        size_stats (list[PanopticQualityStat]): The same by size of the segments.
+        missed (np.ndarray): What was predicted instead, see
+            :func:`confused_segments`.
+        false (np.ndarray): What was there in truth.
+        pictures (dict[str, bytes]): WebP file of every view.
+    """
+
+    name: str
+    size: tuple[int, int]
+    stat: PanopticQualityStat
+    size_stats: list[PanopticQualityStat]
+    missed: np.ndarray
+    false: np.ndarray
+    pictures: dict[str, bytes]
+
+
+def analyse_image(
+    name: str,
+    image: np.ndarray,
+    gt_ids: np.ndarray,
+    gt_segments: Sequence[Mapping],
+    pred_ids: np.ndarray,
+    pred_segments: Sequence[Mapping],
+    classes: ClassTable,
+    width: int,
+) -> ImageReport:
+    """Find the errors of one image and draw them.
+
+    Args:
+        name (str): Name of the image.
+        image (np.ndarray): Shape (H, W, 3), uint8, RGB.
+        gt_ids (np.ndarray): True segment ids, shape (H, W), integers, 0 = void.
+        gt_segments (Sequence[Mapping]): ``id``, ``category`` (0..C-1) and
+            ``iscrowd`` of every true segment.
+        pred_ids (np.ndarray): Predicted segment ids, shape (H, W), 0 = void.
+        pred_segments (Sequence[Mapping]): ``id`` and ``category`` of every
+            predicted segment.
+        classes (ClassTable): The classes.
+        width (int): Width of the pictures in pixels at most.
+
+    Returns:
+        ImageReport: Counts at full size, pictures at small size.
+
+    Raises:
+        ValueError: If image and maps differ in size, or ids are not listed.
+    """
+    if image.shape[:2] != gt_ids.shape:
+        raise ValueError(
+            f'the image is {image.shape[:2]} (height, width), its ground truth '
+            f'{gt_ids.shape}'
+        )
+    gt_numbers = [s['id'] for s in gt_segments]
+    pred_numbers = [s['id'] for s in pred_segments]
+    areas = segment_overlaps(gt_ids, gt_numbers, pred_ids, pred_numbers)
+    matches = match_segments(areas, gt_segments, pred_segments)
+    lists = matches, gt_segments, pred_segments, len(classes.names)
+    missed, false = confused_segments(areas, *lists)
+
+    small = shrink(image, width)
+    gt_index = index_segments(shrink(gt_ids, width), gt_numbers)
+    pred_index = index_segments(shrink(pred_ids, width), pred_numbers)
+    errors = pixel_errors(
+        gt_index, pred_index, matches, [s['iscrowd'] for s in gt_segments]
+    )
+    colors = np.array([ERROR_COLORS[kind] for kind in PixelError], dtype=np.uint8)
+    truth = classes.encode(gt_index, gt_segments)
+    prediction = classes.encode(pred_index, pred_segments)
+    height, full_width = gt_ids.shape
+    return ImageReport(
+        name=name,
+        size=(full_width, height),
+        stat=count_matches(*lists),
+        size_stats=quality_by_size(areas, *lists, SIZE_BOUNDS),
+        missed=missed,
+        false=false,
+        pictures={
+            'image': to_webp(small),
+            'truth': to_webp(panoptic_overlay(truth, classes.palette)),
+            'prediction': to_webp(panoptic_overlay(prediction, classes.palette)),
+            'errors': to_webp(colors[errors]),
+        },
+    )
+
+
+def write_report(
+    path: str | Path,
+    images: Sequence[ImageReport],
+    classes: ClassTable,
+    title: str,
+    subtitle: str = '',
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Write the report as one HTML file.
+
+    Args:
+        path (str | Path): The file.
+        images (Sequence[ImageReport]): At least one image.
+        classes (ClassTable): The classes.
+        title (str): Heading of the page.
+        subtitle (str): A line below it. Defaults to ''.
+        metrics (Mapping[str, float] | None): Further measures of the run by name, of
+            which ``<prefix>/<class>_<measure>`` become columns of the table of
+            classes. Defaults to None.
+    """
+    stat = _total(image.stat for image in images)
+    per_class = class_quality(stat)
+    extra_columns, extra, other = _split_metrics(metrics or {}, classes.names)
+    data = {
+        'title': title,
+        'subtitle': subtitle,
+        'classes': [
+            {
+                'name': name,
+                'color': list(map(int, classes.palette[label])),
+                **_numbers(stat, per_class, label),
+                **extra[label],
+            }
+            for label, name in enumerate(classes.names)
+        ],
+        'groups': [
+            {'title': GROUP_TITLES[row['name']], **row}
+            for row in _group_rows(stat, classes)
+        ],
+        'extra_columns': extra_columns,
+        'other_metrics': other,
+        'sizes': [
+            {'label': label, 'groups': _group_rows(bucket, classes)}
+            for label, bucket in zip(
+                _size_labels(),
+                map(_total, zip(*(i.size_stats for i in images), strict=True)),
+                strict=True,
+            )
+        ],
+        'confusion': {
+            'missed': sum(image.missed for image in images).tolist(),
+            'false': sum(image.false for image in images).tolist(),
+        },
+        'records': [_record(image) for image in images],
+        'gallery': {
+            'views': [{'key': key, 'label': label} for key, label in VIEWS.items()],
+            'order': 'pq:1',
+            'values': [
+                {'key': 'pq', 'label': 'PQ', 'share': True},
+                {'key': 'missed', 'label': 'Missed'},
+                {'key': 'false', 'label': 'False'},
+            ],
+            'filters': [
+                {'key': 'missed', 'label': 'Images with missed segments'},
+                {'key': 'false', 'label': 'Images with false segments'},
+            ],
+            'legend': [
+                {'color': ERROR_COLORS[kind][:3], 'label': name}
+                for kind, name in ERROR_NAMES.items()
+            ],
+        },
+    }
+    write_page(path, 'panoptic_report.js', data, (image.pictures for image in images))
+
+
+def _total(stats: Iterable[PanopticQualityStat]) -> PanopticQualityStat:
+    """Add up the counts of images."""
+    first, *others = stats
+    return sum(others, start=first)
+
+
+def _numbers(
+    stat: PanopticQualityStat,
+    quality: Mapping[str, float | np.ndarray],
+    label: int | Sequence[int],
+) -> dict:
+    """Quality and counts of a class, or of a group with its quality, for JSON."""
+    values = {
+        key: float(value if np.ndim(value) == 0 else value[label])
+        for key, value in quality.items()
+        if key != 'n'
+    }
+    counts = {key: int(getattr(stat, key)[label].sum()) for key in ('tp', 'fp', 'fn')}
+    return {k: None if np.isnan(v) else v for k, v in values.items()} | counts
+
+
+def _group_rows(stat: PanopticQualityStat, classes: ClassTable) -> list[dict]:
+    """Quality of the groups for JSON."""
+    return [
+        {
+            'name': group,
+            'n': quality['n'],
+            **_numbers(stat, quality, np.asarray(classes.groups[group], dtype=int)),
+        }
+        for group, quality in summarize(stat, classes.groups).items()
+    ]
+
+
+def _size_labels() -> list[str]:
+    """Names of the buckets of size."""
+    between = zip(SIZE_BOUNDS, SIZE_BOUNDS[1:], strict=False)
+    return [
+        f'below {SIZE_BOUNDS[0]}',
+        *(f'{low} to {high}' for low, high in between),
+        f'{SIZE_BOUNDS[-1]} and more',
+    ]
+
+
+def _record(image: ImageReport) -> dict:
+    """What the gallery shows of an image."""
+    stat = image.stat
+    quality = class_quality(stat)
+    labels = np.flatnonzero(~np.isnan(quality['pq']))
+
+    def values(pq: np.ndarray, which: np.ndarray | int) -> dict:
+        return {
+            'pq': round(float(pq.mean()), 6) if pq.size else None,
+            'missed': int(stat.fn[which].sum()),
+            'false': int(stat.fp[which].sum()),
+        }
+
+    return {
+        'name': image.name,
+        'size': image.size,
+        'notes': [],
+        'values': values(quality['pq'][labels], labels),
+        'classes': {
+            int(label): values(quality['pq'][label], label) for label in labels
+        },
+        'errors': {
+            f'{kind}:{own}:{instead}': int(table[own, instead])
+            for kind, table in (('missed', image.missed), ('false', image.false))
+            for own, instead in np.argwhere(table)
+        },
+    }
+
+
+def _split_metrics(
+    metrics: Mapping[str, float], class_names: Sequence[str]
+) -> tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]:
+    """Sort the measures of a run into columns of the table of classes and the rest.
+
+    Args:
+        metrics (Mapping[str, float]): Measures by name.
+        class_names (Sequence[str]): Names of the classes.
+
+    Returns:
+        tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]: Names of the
+        columns, the values of each class by column, and the rest as name and value.
+        PQ, SQ and RQ, which the report computes, are left out.
+    """
+    columns, other = [], []
+    values = [{} for _ in class_names]
+    for name, value in metrics.items():
+        prefix, _, measure = name.rpartition('/')
+        # Times, which have no prefix, are no measures.
+        if not prefix or not np.isfinite(value):
+            continue
+        label = next(
+            (k for k, c in enumerate(class_names) if measure.startswith(f'{c}_')), None
+        )
+        kind = measure if label is None else measure[len(class_names[label]) + 1 :]
+        if prefix == 'panoptic' and re.fullmatch('[PSR]Q(_th|_st)?', kind):
+            continue
+        if label is None:
+            other.append((name, float(value)))
+            continue
+        column = f'{prefix} {kind}'.replace('_', ' ')
+        if column not in columns:
+            columns.append(column)
+        values[label][column] = float(value)
+    return columns, values, other

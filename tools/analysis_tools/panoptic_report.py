@@ -1,0 +1,243 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+r"""Make an HTML page of a test run, to see what the network gets wrong.
+
+The page has tables and bars of panoptic quality, quality by size, the confusion between
+classes, and all images with a slider between image, truth, prediction and errors. It is
+one file and needs no network access. Truth and predictions are COCO-panoptic files, of
+``tools/test.py --out-panoptic`` or of any framework.
+
+Example::
+
+    python tools/test.py CONFIG CHECKPOINT --out-panoptic work_dirs/predictions
+    python tools/analysis_tools/panoptic_report.py \
+        data/toy_city/gtFine/cityscapes_panoptic_val.json \
+        work_dirs/predictions/panoptic.json \
+        --images data/toy_city/leftImg8bit/val --out report.html
+"""
+
+import argparse
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.utils import track_progress_rich
+
+from mmdet_efficientps.datasets.transforms import LoadCheckedImage
+from mmdet_efficientps.evaluation.panoptic_files import (
+    PanopticFiles,
+    classes_of,
+    pair_annotations,
+    read_image,
+)
+from mmdet_efficientps.utils import ProblemList, distinct_color
+from mmdet_efficientps.visualization.report import (
+    ClassTable,
+    ImageReport,
+    analyse_image,
+    fit_width,
+    write_report,
+)
+
+# From these the size of all pictures is estimated; one in ten is left for the rest.
+NUM_PROBES = 8
+IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('gt', type=Path, metavar='GT.json', help='ground truth')
+    parser.add_argument('pred', type=Path, metavar='PRED.json', help='predictions')
+    parser.add_argument(
+        '--images', type=Path, required=True, help='folder of the images'
+    )
+    parser.add_argument(
+        '--gt-folder', type=Path, help='PNGs of the ground truth, by default GT/'
+    )
+    parser.add_argument(
+        '--pred-folder', type=Path, help='PNGs of the predictions, by default PRED/'
+    )
+    parser.add_argument(
+        '--metrics',
+        type=Path,
+        metavar='FILE.json',
+        help='measures of the same run, such as AP and mIoU, to be shown too: '
+        '<work folder>/<time>/<time>.json of tools/test.py',
+    )
+    parser.add_argument('--title', help='heading, by default the names of the files')
+    parser.add_argument(
+        '--out', type=Path, default=Path('report.html'), help='default: report.html'
+    )
+    parser.add_argument(
+        '--max-mb',
+        type=float,
+        default=45,
+        help='how large the page may get; with many images the pictures get smaller. '
+        'Default: 45',
+    )
+    parser.add_argument(
+        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+    )
+    return parser.parse_args()
+
+
+def find_images(
+    folder: Path, annotations: list[dict], content: dict, problems: ProblemList
+) -> list[Path]:
+    """Find the image of every annotation.
+
+    Looked for are, in this order: the path that the json gives; a file of that name
+    in any folder below; and one of the name of the PNG or of the image id. Endings do
+    not count, nor ``_gtFine``, ``_panoptic`` and ``_leftImg8bit``, of which Cityscapes'
+    json and folders have different ones.
+
+    Args:
+        folder (Path): Folder of the images.
+        annotations (list[dict]): Annotations of the ground truth.
+        content (dict): The json of the ground truth, of which ``images`` is used.
+        problems (ProblemList): Gets the images that are missing or not unique.
+
+    Returns:
+        list[Path]: Path of every image that was found.
+    """
+
+    def key(name: str) -> str:
+        name = Path(name).stem
+        for part in ('_gtFine', '_panoptic', '_leftImg8bit'):
+            name = name.replace(part, '')
+        return name
+
+    by_key = {}
+    for path in sorted(folder.rglob('*')):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            by_key.setdefault(key(path.name), []).append(path)
+    file_name = {i['id']: i['file_name'] for i in content.get('images', [])}
+    found = []
+    for annotation in annotations:
+        image_id = annotation['image_id']
+        name = file_name.get(image_id, annotation['file_name'])
+        if (folder / name).is_file():
+            found.append(folder / name)
+            continue
+        names = (name, annotation['file_name'], str(image_id))
+        paths = next((by_key[key(n)] for n in names if key(n) in by_key), [])
+        if len(paths) == 1:
+            found.extend(paths)
+        elif paths:
+            problems.add(f'several images of one name in {folder}', name)
+        else:
+            problems.add(f'image not found in {folder} (--images)', name)
+    return found
+
+
+def report_image(
+    gt_annotation: dict,
+    pred_annotation: dict,
+    path: Path,
+    folders: tuple[Path, Path],
+    label_of: dict[int, int],
+    classes: ClassTable,
+    width: int,
+) -> tuple[ProblemList, ImageReport | None]:
+    """Read an image and its segmentations, and find the errors.
+
+    Args:
+        gt_annotation (dict): Entry of the image in the json of the ground truth.
+        pred_annotation (dict): The same for the prediction.
+        path (Path): The image.
+        folders (tuple[Path, Path]): Folders of the PNGs, true and predicted.
+        label_of (dict[int, int]): Label of each category id.
+        classes (ClassTable): The classes.
+        width (int): Width of the pictures in pixels at most.
+
+    Returns:
+        tuple[ProblemList, ImageReport | None]: Problems, and the report of the image
+        if there are none.
+    """
+    # The processes share the processors already.
+    cv2.setNumThreads(1)
+    problems = ProblemList()
+    maps = read_image(gt_annotation, pred_annotation, folders, label_of, problems)
+    try:
+        image = LoadCheckedImage()({'img_path': str(path)})['img'][..., ::-1]
+    except ValueError:
+        problems.add('image cannot be decoded', path)
+    if not problems and image.shape[:2] != maps[0].shape:
+        problems.add(
+            'image and ground truth differ in size (height, width)',
+            f'{path}: {image.shape[:2]}, {maps[0].shape}',
+        )
+    if problems:
+        return problems, None
+    name = str(gt_annotation['image_id'])
+    return problems, analyse_image(name, image, *maps, classes, width)
+
+
+def main() -> None:
+    """Read the files and write the page.
+
+    Raises:
+        SystemExit: With status 1 if something is wrong with the files.
+    """
+    args = parse_args()
+    problems = ProblemList(shown=None)
+    gt = PanopticFiles.load('ground truth', args.gt, args.gt_folder, problems)
+    pred = PanopticFiles.load('prediction', args.pred, args.pred_folder, problems)
+    pairs = pair_annotations(gt, pred, problems)
+    if problems or not pairs:
+        raise SystemExit(f'no report was made. {problems.summary()}')
+    annotations = [annotation for annotation, _ in pairs]
+    content = json.loads(args.gt.read_text())
+    paths = find_images(args.images, annotations, content, problems)
+    if problems:
+        raise SystemExit(f'no report was made. {problems.summary()}')
+    metrics = json.loads(args.metrics.read_text()) if args.metrics else {}
+
+    names, groups = classes_of(gt.categories)
+    palette = [c.get('color', distinct_color(k)) for k, c in enumerate(gt.categories)]
+    make = partial(
+        report_image,
+        folders=(gt.folder, pred.folder),
+        label_of={c['id']: label for label, c in enumerate(gt.categories)},
+        classes=ClassTable(names, palette, groups),
+    )
+    jobs = [(*pair, path) for pair, path in zip(pairs, paths, strict=True)]
+    probes = [jobs[k] for k in np.linspace(0, len(jobs) - 1, NUM_PROBES).astype(int)]
+
+    def bytes_per_image(width: int) -> float:
+        reports = [make(*job, width=width)[1] for job in probes]
+        sizes = [
+            sum(map(len, report.pictures.values())) for report in reports if report
+        ]
+        return sum(sizes) / max(len(sizes), 1)
+
+    width = fit_width(bytes_per_image, len(jobs), 0.9 * args.max_mb * 2**20)
+    results = track_progress_rich(
+        partial(make, width=width),
+        jobs,
+        nproc=args.nproc,
+        description=f'looking at {len(jobs)} images',
+    )
+    for found, _ in results:
+        problems.extend(found)
+    if problems:
+        raise SystemExit(f'no report was made. {problems.summary()}')
+    write_report(
+        args.out,
+        [report for _, report in results],
+        ClassTable(names, palette, groups),
+        title=args.title or f'{args.pred.parent.name}/{args.pred.name}',
+        subtitle=f'{len(jobs)} images. Predictions: {args.pred}. Truth: {args.gt}.',
+        metrics=metrics,
+    )
+    size = args.out.stat().st_size / 2**20
+    print(f'{args.out}: {len(jobs)} images, {size:.1f} MB, pictures {width} wide')
+
+
+if __name__ == '__main__':
+    main()
