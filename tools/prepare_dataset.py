@@ -4,6 +4,7 @@
 import argparse
 import inspect
 import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dataset_converters import (
@@ -65,6 +66,11 @@ def main() -> None:
         args.run(args)
     except (OSError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
+    except BrokenProcessPool as error:
+        raise SystemExit(
+            'error: one of the processes was killed, most likely for want of memory; '
+            'the same command with a smaller --nproc goes on where this one ended'
+        ) from error
 
 
 if __name__ == '__main__':

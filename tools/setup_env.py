@@ -526,6 +526,10 @@ def set_up(environment: Environment) -> None:
             f'again later, remove {environment.stamp}.'
         )
     environment.pip_install(
+        'installing what the tests compare with',
+        *('--no-deps', '-r', str(ROOT / 'requirements' / 'tests_no_deps.txt')),
+    )
+    environment.pip_install(
         'installing mmdet_efficientps itself',
         *('--no-deps', '--no-build-isolation', '--use-pep517', '-e', str(ROOT)),
     )

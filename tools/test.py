@@ -115,10 +115,14 @@ def open_panoptic_output(
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         image_ids = [dataset.get_data_info(k)['img_id'] for k in range(len(dataset))]
-        left = [k for k, image_id in enumerate(image_ids) if image_id not in done]
         print(f'{len(done)} of {len(image_ids)} predictions are in {out_dir} already')
         # A test needs an image; if it was stopped at the very end, any will do.
-        cfg.test_dataloader.dataset.indices = left or [0]
+        left = set(image_ids) - done.keys() or {image_ids[0]}
+        # Indices count from the whole set, of which the config may name a part.
+        whole = DATASETS.build(cfg.test_dataloader.dataset | {'indices': None})
+        cfg.test_dataloader.dataset.indices = [
+            k for k in range(len(whole)) if whole.get_data_info(k)['img_id'] in left
+        ]
     return writer, bool(done)
 
 

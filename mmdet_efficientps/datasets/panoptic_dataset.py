@@ -2,7 +2,7 @@
 """Data set with COCO-panoptic annotations and classes of any kind."""
 
 import os.path as osp
-from collections.abc import Iterable
+from collections import Counter
 
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
@@ -46,10 +46,10 @@ class PanopticDataset(CocoPanopticDataset):
 
     Raises:
         FileNotFoundError: If the annotation file or a folder is missing.
-        ValueError: If the json is not a panoptic one, if the classes of metainfo are
-            not things first or not those of the json, if segments have unknown
-            categories or ids that repeat, if an image has two annotations or, to be
-            trained on, none.
+        ValueError: If the json is damaged, incomplete or not a panoptic one, if the
+            classes of metainfo are not things first or not those of the json, if
+            segments have unknown categories, if ids repeat, if an image has two
+            annotations or, to be trained on, none.
     """
 
     METAINFO: dict = {}
@@ -66,9 +66,14 @@ class PanopticDataset(CocoPanopticDataset):
             list[dict]: One item per image, in the order of the json.
         """
         self._check_paths()
-        content = load(self.ann_file, backend_args=self.backend_args)
+        try:
+            content = load(self.ann_file, backend_args=self.backend_args)
+        except ValueError as error:
+            raise ValueError(
+                f'{self.ann_file} is damaged or no json: {error}'
+            ) from error
+        self._check_format(content)
         annotations = {a['image_id']: a for a in content.get('annotations', [])}
-        self._check_format(content['categories'], content.get('annotations', []))
         self._match_classes(content['categories'])
         data_list = [
             self.parse_data_info(
@@ -225,18 +230,22 @@ class PanopticDataset(CocoPanopticDataset):
         self.cat_ids = [c['id'] for c in ordered]
         self.cat2label = {cat_id: label for label, cat_id in enumerate(self.cat_ids)}
 
-    def _check_format(
-        self, categories: Iterable[dict], annotations: Iterable[dict]
-    ) -> None:
-        """Check that the json is a panoptic one and its categories are complete.
+    def _check_format(self, content: dict) -> None:
+        """Check that the json is a panoptic one and complete.
 
         Args:
-            categories (Iterable[dict]): Categories of the json.
-            annotations (Iterable[dict]): Annotations of the json.
+            content (dict): Content of the json.
 
         Raises:
             ValueError: If it is not.
         """
+        lists = {'images', 'categories'}
+        if not (isinstance(content, dict) and content.keys() >= lists):
+            raise ValueError(
+                f"{self.ann_file} has no 'images' or no 'categories', so this is not "
+                'a panoptic json'
+            )
+        categories = content['categories']
         unclear = [c['name'] for c in categories if 'isthing' not in c]
         if unclear:
             raise ValueError(
@@ -245,20 +254,40 @@ class PanopticDataset(CocoPanopticDataset):
             )
         known = {c['id'] for c in categories}
         problems = ProblemList()
+        for image in content['images']:
+            lacking = {'id', 'file_name', 'width', 'height'} - image.keys()
+            if lacking:
+                problems.add(f'image without {", ".join(sorted(lacking))}', str(image))
+        for kind in ('images', 'categories'):
+            times = Counter(entry.get('id') for entry in content[kind])
+            for repeated in (i for i, n in times.items() if n > 1):
+                problems.add(f'id that occurs twice in {kind}', str(repeated))
         annotated = set()
-        for annotation in annotations:
+        for annotation in content.get('annotations', []):
             if 'segments_info' not in annotation:
                 raise ValueError(
                     f"{self.ann_file}: annotation without 'segments_info', so this is "
                     'not a panoptic json; tools/prepare_dataset.py coco-polygons makes '
                     'one from COCO polygons'
                 )
+            if not annotation.keys() >= {'image_id', 'file_name'}:
+                problems.add(
+                    'annotation without image_id or file_name',
+                    annotation.get('file_name', annotation.get('image_id')),
+                )
+                continue
             image_id = annotation['image_id']
             if image_id in annotated:
                 problems.add('image with two annotations', image_id)
             annotated.add(image_id)
             segment_ids = set()
             for segment in annotation['segments_info']:
+                if not segment.keys() >= {'id', 'category_id'}:
+                    problems.add(
+                        'segment without id or category_id',
+                        f'{segment} of image {image_id}',
+                    )
+                    continue
                 name = f'segment {segment["id"]} of image {image_id}'
                 if segment['id'] in segment_ids:
                     problems.add('segment id that occurs twice in an image', name)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,10 @@ from mmdet_efficientps.utils import VOID_ID, ProblemList, atomic_path, index_seg
 from .functional.panoptic_quality import PanopticQualityStat, panoptic_quality_stats
 from .functional.quality_report import class_groups
 from .functional.segment_overlaps import constant_runs
+
+# What is needed of an annotation and of each of its segments, and its type.
+_ANNOTATION_TYPES = {'image_id': int | str, 'file_name': str, 'segments_info': list}
+_SEGMENT_TYPES = {'id': int | float, 'category_id': int | float}
 
 
 @dataclass
@@ -80,22 +85,42 @@ class PanopticFiles:
         if not annotations:
             problems.add(f"{name}: json without 'annotations', or empty", json_file)
             return files
-        files.categories = content.get('categories', [])
+        if not isinstance(annotations, list):
+            problems.add(f"{name}: 'annotations' is not a list", json_file)
+            return files
+        categories = content.get('categories')
+        if isinstance(categories, list) and all(
+            isinstance(category, dict) for category in categories
+        ):
+            files.categories = categories
         for number, annotation in enumerate(annotations):
-            missing = {'image_id', 'file_name', 'segments_info'} - annotation.keys()
-            image_id = annotation.get('image_id', f'annotation {number}')
-            for segment in annotation.get('segments_info', []):
-                missing |= {'id', 'category_id'} - segment.keys()
-            if missing:
+            unusable = _unusable(annotation, _ANNOTATION_TYPES)
+            if 'segments_info' not in unusable:
+                for segment in annotation['segments_info']:
+                    unusable |= _unusable(segment, _SEGMENT_TYPES)
+            if unusable:
+                image_id = f'annotation {number}'
+                if 'image_id' not in unusable:
+                    image_id = annotation['image_id']
                 problems.add(
-                    f'{name}: entries that an annotation lacks',
-                    f'{image_id}: {", ".join(sorted(missing))}',
+                    f'{name}: entries that an annotation lacks or that have the '
+                    'wrong type',
+                    f'{image_id}: {", ".join(sorted(unusable))}',
                 )
-            elif image_id in files.annotations:
-                problems.add(f'{name}: two annotations for one image', image_id)
+            elif annotation['image_id'] in files.annotations:
+                problems.add(
+                    f'{name}: two annotations for one image', annotation['image_id']
+                )
             else:
-                files.annotations[image_id] = annotation
+                files.annotations[annotation['image_id']] = annotation
         return files
+
+
+def _unusable(entry: Any, types: dict[str, Any]) -> set[str]:
+    """Name the keys that something of a json lacks or that have another type."""
+    if not isinstance(entry, dict):
+        return set(types)
+    return {key for key, kind in types.items() if not isinstance(entry.get(key), kind)}
 
 
 @dataclass
@@ -131,8 +156,8 @@ def evaluate_panoptic_files(
             Defaults to None, the name of the json without its suffix.
         pred_folder (str | Path | None): The same for the predictions.
         dilation_ratio (float | None): Give it to measure boundary PQ too: the width
-            of the boundary regions as a part of the image diagonal, 0.02 in the
-            paper. Defaults to None.
+            of the boundary regions as a part of the image diagonal, see
+            :func:`~.boundary_distance`. Defaults to None.
         nproc (int): Number of processes. Defaults to 1.
 
     Returns:
@@ -143,7 +168,7 @@ def evaluate_panoptic_files(
         ValueError: If something is wrong with the files; the text lists all problems
             of all images.
     """
-    problems = ProblemList()
+    problems = ProblemList(shown=None)
     gt = PanopticFiles.load('ground truth', gt_json, gt_folder, problems)
     pred = PanopticFiles.load('prediction', pred_json, pred_folder, problems)
     pairs = pair_annotations(gt, pred, problems)
@@ -222,7 +247,7 @@ def pair_annotations(
 def _check_categories(gt: PanopticFiles, problems: ProblemList) -> None:
     """Note what is wrong with the categories of the ground truth."""
     if gt.annotations and not gt.categories:
-        problems.add("ground truth: json without 'categories'", gt.json_file)
+        problems.add("ground truth: json without a list 'categories'", gt.json_file)
     for category in gt.categories:
         missing = {'id', 'name', 'isthing'} - category.keys()
         if missing:
@@ -452,7 +477,7 @@ class PanopticOutput:
             config: predictions of two runs are not mixed.
 
     Raises:
-        FileExistsError: If the folder has complete predictions, or those of another
+        FileExistsError: If the folder has complete predictions, or some of another
             run.
     """
 
@@ -466,14 +491,16 @@ class PanopticOutput:
                 f'{self.json_file} exists: these predictions are complete. Take '
                 'another folder, or remove it to predict again'
             )
-        if not run_file.exists():
-            with atomic_path(run_file) as temporary:
-                temporary.write_text(json.dumps({'run': run}))
-        elif json.loads(run_file.read_text())['run'] != run:
+        if run_file.exists() and json.loads(run_file.read_text())['run'] == run:
+            return
+        # A run that failed before its first image, say for a wrong path, left nothing.
+        if self.annotations():
             raise FileExistsError(
                 f'{self.folder} has predictions of a run that was stopped, with '
                 'another checkpoint or config. Take another folder, or remove it'
             )
+        with atomic_path(run_file) as temporary:
+            temporary.write_text(json.dumps({'run': run}))
 
     def annotations(self) -> dict[int | str, dict]:
         """Give what has been written so far, by any process.

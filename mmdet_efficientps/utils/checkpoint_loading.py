@@ -96,7 +96,10 @@ def read_checkpoint(source: str | Path, unsafe: bool = False) -> dict:
         checkpoint = torch.load(path, map_location='cpu', weights_only=not unsafe)
     except pickle.UnpicklingError as error:
         # In the safe mode: what the file holds that is no tensor or plain container.
-        needs = re.findall(r'GLOBAL (\S+) was not an allowed', str(error))
+        needs = re.findall(
+            r'GLOBAL (\S+) (?:was not an allowed|whose module \S+ is blocked)',
+            str(error),
+        )
         if unsafe or not needs:
             raise CheckpointError(f'{path} is damaged: {error}') from error
         raise CheckpointError(
@@ -238,14 +241,23 @@ def _downloaded(url: str) -> Path:
     """Download a file once, by the first process of several."""
     folder = Path(torch.hub.get_dir(), 'checkpoints')
     path = folder / Path(urlparse(url).path).name
-    if is_main_process() and not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            raise CheckpointError(
-                f'{url} could not be downloaded ({error}). Download it in another way '
-                f'and put it at {path}, or name the file in place of the address'
-            ) from error
+    if is_main_process():
+        _download(url, path)
     barrier()
+    # Another node may have another disk.
+    _download(url, path)
     return path
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file unless it is there."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        raise CheckpointError(
+            f'{url} could not be downloaded ({error}). Download it in another way '
+            f'and put it at {path}, or name the file in place of the address'
+        ) from error

@@ -21,10 +21,11 @@ class ProblemList:
             raise SystemExit(problems.summary())
 
     Args:
-        shown (int): How many names of each kind the summary gives. Defaults to 5.
+        shown (int | None): How many names of each kind the summary gives, None for
+            all. Defaults to 5.
     """
 
-    def __init__(self, shown: int = 5) -> None:
+    def __init__(self, shown: int | None = 5) -> None:
         self.shown = shown
         self.names: dict[str, list[str]] = {}
 
@@ -61,8 +62,9 @@ class ProblemList:
         for kind, names in sorted(self.names.items(), key=lambda kv: -len(kv[1])):
             lines.append(f'{len(names)} x {kind}')
             lines += [f'    {name}' for name in names[: self.shown]]
-            if len(names) > self.shown:
-                lines.append(f'    ... and {len(names) - self.shown} more')
+            left = len(names[self.shown :]) if self.shown is not None else 0
+            if left:
+                lines.append(f'    ... and {left} more')
         if lines:
             lines.insert(0, f'{len(self)} problems:')
         return '\n'.join(lines)

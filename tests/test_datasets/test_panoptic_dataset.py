@@ -193,6 +193,31 @@ def test_json_without_images_is_refused(build, content):
         build()
 
 
+@pytest.mark.parametrize('text', ['', '{"images": [', '[]', '{"images": []}'])
+def test_json_that_is_none_or_cut_short_is_named(build, tmp_path, monkeypatch, text):
+    monkeypatch.setattr('json.dumps', lambda _: text)
+    with pytest.raises(ValueError, match=r'panoptic\.json (is damaged|has no)'):
+        build()
+
+
+def test_incomplete_entries_are_all_told(build, content):
+    del content['images'][0]['width']
+    content['images'].append({'id': 2, 'file_name': 'c.jpg', 'width': 8, 'height': 6})
+    content['categories'] = [*CATEGORIES, {'id': 7, 'name': 'sky', 'isthing': 0}]
+    del content['annotations'][0]['file_name']
+    del content['annotations'][1]['segments_info'][1]['category_id']
+    with pytest.raises(ValueError, match='5 problems') as error:
+        build()
+    for text in (
+        'image without width',
+        'id that occurs twice in images\n    2',
+        'id that occurs twice in categories\n    7',
+        'annotation without image_id or file_name\n    2',
+        "segment without id or category_id\n    {'id': 200",
+    ):
+        assert text in str(error.value)
+
+
 def test_classes_of_coco_are_not_inherited():
     assert PanopticDataset.METAINFO == {}
 

@@ -153,7 +153,9 @@ def test_missing_and_foreign_pngs_are_listed(files):
     assert 'prediction: PNG is damaged or not 8-bit RGB' in text
 
 
-@pytest.mark.parametrize('content', ['', '{"annotations": [', '{}', '[]'])
+@pytest.mark.parametrize(
+    'content', ['', '{"annotations": [', '{}', '[]', '{"annotations": {"a": 1}}']
+)
 def test_json_without_predictions_is_an_error(files, content):
     files.save()
     path = files.folder / 'pred.json'
@@ -167,6 +169,44 @@ def test_missing_files_are_named(tmp_path):
         evaluate_panoptic_files(tmp_path / 'a.json', tmp_path / 'b.json')
     assert 'ground truth: json does not exist' in str(error.value)
     assert 'prediction: folder of PNGs does not exist' in str(error.value)
+
+
+def test_every_problem_is_named_however_many_there_are(files):
+    files.pred['annotations'] += [
+        {'image_id': f'extra {k}', 'file_name': '', 'segments_info': []}
+        for k in range(30)
+    ]
+    text = files.problems()
+    assert '30 x predictions of images without ground truth' in text
+    for k in range(30):
+        assert f'extra {k}\n' in f'{text}\n'
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'named'),
+    [
+        ('a string', 'annotation 0: file_name, image_id, segments_info'),
+        (None, 'annotation 0: file_name, image_id, segments_info'),
+        ({'segments_info': None}, '2: segments_info'),
+        ({'segments_info': ['a']}, '2: category_id, id'),
+        ({'segments_info': [{'id': '7', 'category_id': [7]}]}, '2: category_id, id'),
+        ({'file_name': None}, '2: file_name'),
+        ({'image_id': [1]}, 'annotation 0: image_id'),
+    ],
+)
+def test_entries_of_another_type_are_listed(files, annotation, named):
+    if isinstance(annotation, dict):
+        annotation = files.pred['annotations'][0] | annotation
+    files.pred['annotations'][0] = annotation
+    text = files.problems()
+    assert 'or that have the wrong type' in text
+    assert f'    {named}\n' in f'{text}\n'
+
+
+@pytest.mark.parametrize('categories', [None, {}, ['car'], [None]])
+def test_categories_of_another_type_are_an_error(files, categories):
+    files.gt['categories'] = categories
+    assert "ground truth: json without a list 'categories'" in files.problems()
 
 
 def test_incomplete_entries_are_listed(files):
@@ -267,6 +307,17 @@ def test_predictions_of_two_runs_are_not_mixed(tmp_path):
     dump(tmp_path, [SECOND])
     with pytest.raises(FileExistsError, match='complete'):
         PanopticOutput(tmp_path, 'a')
+
+
+def test_a_run_that_failed_before_its_first_image_does_not_block_the_folder(tmp_path):
+    PanopticOutput(tmp_path, 'wrong path')
+    dump(tmp_path, [FIRST], run='b')
+    assert (tmp_path / 'panoptic.json').exists()
+
+
+def test_missing_prediction_names_the_switch(tmp_path):
+    with pytest.raises(KeyError, match=r'test_cfg\.panoptic\.with_panoptic=True'):
+        dump(tmp_path, [{'img_id': 'a', 'img_path': 'a.png'}])
 
 
 def test_data_set_without_categories_is_refused(tmp_path):

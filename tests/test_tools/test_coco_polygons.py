@@ -237,8 +237,9 @@ def test_images_of_one_stem_are_refused(source):
 
 @pytest.fixture
 def spoilt(source):
-    """The source with six more photographs that have a problem each."""
-    for name in ('gone', 'broken', 'short', 'size', 'category', 'points'):
+    """The source with more photographs that have a problem each, and a stray label."""
+    names = ('gone', 'broken', 'short', 'size', 'category', 'points', 'twice', 'flat')
+    for name in names:
         source.add_image(f'{name}.jpg', (WIDTH, 9) if name == 'size' else (WIDTH, 10))
     (source.images / 'gone.jpg').unlink()
     (source.images / 'broken.jpg').write_bytes(b'')
@@ -246,6 +247,10 @@ def spoilt(source):
     (source.images / 'short.jpg').write_bytes(whole[: len(whole) - 30])
     source.add(5, 99, (0, 0, 5, 5))
     source.add(6, 5, [rectangle(0, 0, 5, 5), [1, 1, 4, 4]])
+    source.add(7, 5, (0, 0, 5, 5), id=30)
+    source.add(7, 5, (6, 0, 9, 5), id=30)
+    source.add(8, 5, rectangle(0, 0, 5, 5))
+    source.add(99, 5, (0, 0, 5, 5), id=40)
     return source
 
 
@@ -271,6 +276,11 @@ def test_problems_are_collected_and_good_images_kept(spoilt):
         'size.jpg: (20, 9) and (20, 10)': size,
         'category.jpg: annotation 6 has 99': 'unknown category ids',
         'points.jpg: annotation 7': 'polygons of less than 3 points',
+        'twice.jpg: [30]': 'annotation ids that an image has twice',
+        'flat.jpg': "labels have another form (TypeError: object of type 'int' has "
+        'no len())',
+        'annotation 40 of image 99': f'{spoilt.json}: annotations of images that are '
+        'not in images',
     }
 
 
@@ -279,7 +289,7 @@ def test_command_fails_after_problems_and_names_them(spoilt, capsys):
         spoilt.run('--things', 'person', '--stuff', 'road', 'sky')
     assert error.value.code == 1
     printed = capsys.readouterr().out
-    assert '6 problems:' in printed
+    assert '9 problems:' in printed
     assert 'gone.jpg' in printed
 
 
@@ -308,6 +318,42 @@ def test_command_refuses_keys_it_does_not_know(source, tmp_path):
 def test_command_says_what_is_wrong_with_the_classes(source):
     with pytest.raises(SystemExit, match='error: categories with annotations'):
         source.run('--things', 'person')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('things: [person', 'is no YAML'),
+        ('- person', 'has no keys'),
+        ('things: person', 'things must be a list of names'),
+    ],
+)
+def test_command_says_what_is_wrong_with_the_file_of_classes(
+    source, tmp_path, text, message
+):
+    path = tmp_path / 'classes.yml'
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=rf'classes\.yml.* {message}'):
+        source.run('--classes', str(path))
+
+
+def test_of_two_categories_of_one_name_that_with_annotations_counts(source):
+    source.content['categories'] = [*CATEGORIES, {'id': 11, 'name': 'person'}]
+    source.convert()
+    assert json.loads(source.out.read_text())['categories'][0]['id'] == 5
+    source.add(0, 11, (0, 0, 5, 5))
+    with pytest.raises(ValueError, match=r"of one name: \['person'\]"):
+        source.convert()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'message'), [('images', 'image ids'), ('categories', 'category ids')]
+)
+def test_ids_that_occur_twice_are_refused(source, kind, message):
+    entries = source.content[kind]
+    source.content[kind] = [*entries, {**entries[0], 'name': 'x', 'file_name': 'x.jpg'}]
+    with pytest.raises(ValueError, match=f'{message} that occur twice'):
+        source.convert()
 
 
 def test_only_what_changed_is_drawn_again(source):

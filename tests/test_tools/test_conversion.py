@@ -5,9 +5,10 @@ import os
 import signal
 import time
 
+import cv2
 import numpy as np
 import pytest
-from dataset_converters import conversion
+from dataset_converters import conversion, kitti
 from dataset_converters.conversion import (
     BadInputError,
     Job,
@@ -188,6 +189,84 @@ def test_problems_are_counted_and_named(split, nproc, capsys):
     assert '2 problems:\n2 x bad weather\n' in printed
     assert str(split.jobs[1].image_path) in printed
     assert pngs(split).keys() == {'0.png', '2.png', '3.png', '5.png'}
+
+
+def draw_by_table(job):
+    """Like draw; the labels of two images have another form than it expects."""
+    if job.image['id'] == 1:
+        return {}['label']
+    if job.image['id'] == 4:
+        return list(4)
+    return draw(job)
+
+
+@pytest.mark.parametrize('nproc', [1, 2])
+def test_labels_of_another_form_are_a_problem_of_their_image(split, nproc):
+    split.draw = draw_by_table
+    report = convert_split(split, nproc)
+    assert report.num_images == 4
+    assert report.problems.names == {
+        "labels have another form (KeyError: 'label')": [str(split.jobs[1].image_path)],
+        "labels have another form (TypeError: 'int' object is not iterable)": [
+            str(split.jobs[4].image_path)
+        ],
+    }
+
+
+def die(job):
+    """End the process, as the system does when memory is short."""
+    os._exit(1)
+
+
+def test_killed_process_is_explained(split, prepare, monkeypatch, tmp_path):
+    split.draw = die
+    monkeypatch.setattr(kitti, 'main', lambda args: convert_split(split, args.nproc))
+    with pytest.raises(SystemExit, match='^error: .*smaller --nproc'):
+        prepare('kitti', tmp_path, '--nproc', '2')
+    assert pngs(split) == {}
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('', 'is damaged or no json'),
+        ('{"a": [', 'is damaged or no json'),
+        ('[]', r"lacks the lists \['a'\]"),
+        ('{"a": {}}', r"lacks the lists \['a'\]"),
+        ('{"a": [{"id": 1}, {"id": 2, "name": 3}, 4]}', '2 entries of a lack'),
+    ],
+)
+def test_json_of_another_form_is_named(tmp_path, content, message):
+    path = tmp_path / 'labels.json'
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf'labels\.json:? {message}.*: get it there'):
+        conversion.read_json(path, {'a': ('id', 'name')}, 'get it there')
+
+
+def test_16_bit_rgb_is_not_cut_to_8_bits(tmp_path):
+    path = tmp_path / 'label.png'
+    cv2.imwrite(str(path), np.full((4, 4, 3), 300, np.uint16))
+    with pytest.raises(BadInputError, match='label PNG is not 8-bit RGB'):
+        conversion.read_label_png(path, '8-bit RGB')
+
+
+def test_jpeg_is_no_label(tmp_path):
+    path = tmp_path / 'label.png'
+    Image.new('RGB', (4, 4)).save(path, 'JPEG')
+    with pytest.raises(BadInputError, match='label PNG cannot be decoded'):
+        conversion.read_label_png(path, '8-bit RGB')
+
+
+@pytest.mark.parametrize(
+    ('label', 'fits'),
+    [((124, 37), True), ((1280, 384), True), ((640, 384), False), ((0, 0), False)],
+)
+def test_aspect_ratios_fit_within_two_per_cent(label, fits):
+    if fits:
+        conversion.check_same_view((1242, 375), label, 'image')
+        return
+    with pytest.raises(BadInputError, match='differ in size'):
+        conversion.check_same_view((1242, 375), label, 'image')
 
 
 def test_image_turned_by_exif_has_the_size_it_is_shown_at(tmp_path):

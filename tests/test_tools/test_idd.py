@@ -34,6 +34,29 @@ def prepared(tree, prepare, *arguments):
     return load_panoptic_png(str(path)), annotation['segments_info']
 
 
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ([], 'cannot be read'),
+        ({'imgWidth': 0, 'imgHeight': 0, 'objects': []}, 'differ in size'),
+        (
+            {'imgWidth': WIDTH, 'imgHeight': HEIGHT, 'objects': [{'label': 'road'}]},
+            "another form (KeyError: 'polygon')",
+        ),
+    ],
+)
+def test_polygons_of_another_form_are_a_problem(
+    write_tree, prepare, capsys, content, message
+):
+    tree = write_tree('idd')
+    tree.label.write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as error:
+        prepare('idd', tree.root, '--nproc', '1')
+    assert error.value.code == 1
+    assert message in capsys.readouterr().out.partition('1 problems:')[2]
+    assert len(tree.read()['images']) == 1
+
+
 def test_road_is_class_zero_and_not_void(write_tree, prepare):
     ids, segments = prepared(write_tree('idd'), prepare)
     (road,) = [s for s in segments if s['category_id'] == 0]

@@ -78,6 +78,20 @@ def test_unknown_name_is_answered_with_names_alike(monkeypatch):
         run_ablations.main()
 
 
+def test_mistakes_show_before_the_first_training(monkeypatch, capsys):
+    def main(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['run_ablations.py', *arguments])
+        run_ablations.main()
+
+    monkeypatch.setattr(run_ablations, 'run_tool', None)
+    by_epochs = 'efficientps-release_effb5_16xb1-160e_cityscapes-1024x2048'
+    with pytest.raises(SystemExit, match=f'{by_epochs}.py trains by epochs'):
+        main(DEMO, by_epochs, '--max-iters', '9')
+    with pytest.raises(SystemExit):
+        main(DEMO, '--max-iters', '9', '--seeds', '1', '2', '1')
+    assert '--seeds 1 2 1: one is given twice' in capsys.readouterr().err
+
+
 def test_table_gives_mean_deviation_and_paired_difference():
     table = run_ablations.markdown_table(RESULTS, ['panoptic/PQ'], {'other': 'main'})
     assert table.splitlines()[2:] == [

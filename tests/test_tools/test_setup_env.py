@@ -251,5 +251,5 @@ def test_build_that_never_works_stops_after_two(setup_env):
 
 
 def test_requirements_are_pinned(setup_env):
-    for name in (*setup_env.PREBUILT, 'compiled'):
+    for name in (*setup_env.PREBUILT, 'compiled', 'tests_no_deps'):
         assert all('==' in line for line in setup_env.pinned(name))

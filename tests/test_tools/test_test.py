@@ -17,6 +17,8 @@ SPEC = importlib.util.spec_from_file_location('test_tool', TOOL)
 test_tool = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(test_tool)
 
+ONE_ROAD = np.full((2, 2), 8), [{'id': 8, 'category': 1}], [26, 7]
+
 
 @pytest.fixture
 def make_cfg(tmp_path):
@@ -67,8 +69,7 @@ def test_images_that_are_there_are_not_predicted_again(tmp_path, make_cfg):
     writer, continued = open_output(tmp_path / 'out', cfg)
     assert not continued
     assert images_to_predict(cfg) == [4, 5, 6]
-    one_road = np.full((2, 2), 8), [{'id': 8, 'category': 1}], [26, 7]
-    writer.output.add(5, *one_road)
+    writer.output.add(5, *ONE_ROAD)
 
     cfg = make_cfg()
     writer, continued = open_output(tmp_path / 'out', cfg)
@@ -77,14 +78,29 @@ def test_images_that_are_there_are_not_predicted_again(tmp_path, make_cfg):
 
     # stopped after the last image and before the json
     for image_id in (4, 6):
-        writer.output.add(image_id, *one_road)
+        writer.output.add(image_id, *ONE_ROAD)
     cfg = make_cfg()
     open_output(tmp_path / 'out', cfg)
     assert len(images_to_predict(cfg)) == 1
 
 
+@pytest.mark.parametrize('indices', [[2, 1], -2])
+def test_a_part_of_the_set_is_continued_as_that_part(tmp_path, make_cfg, indices):
+    def make_part():
+        cfg = make_cfg()
+        cfg.test_dataloader.dataset.indices = indices
+        return cfg
+
+    writer, _ = open_output(tmp_path / 'out', make_part())
+    writer.output.add(5, *ONE_ROAD)
+    cfg = make_part()
+    open_output(tmp_path / 'out', cfg)
+    assert images_to_predict(cfg) == [6]
+
+
 def test_predictions_of_other_weights_are_not_continued(tmp_path, make_cfg):
-    open_output(tmp_path / 'out', make_cfg())
+    writer, _ = open_output(tmp_path / 'out', make_cfg())
+    writer.output.add(5, *ONE_ROAD)
     (tmp_path / 'network.pth').write_bytes(b'other weights')
     with pytest.raises(SystemExit, match='another checkpoint or config'):
         open_output(tmp_path / 'out', make_cfg())

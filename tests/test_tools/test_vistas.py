@@ -108,6 +108,7 @@ def test_labels_that_are_not_there_are_named(write_tree, prepare):
         (lambda s: s.pop(), 'not in the json'),
         (lambda s: s.append(s[0]), 'twice'),
         (lambda s: s[1].update(category_id=66), 'unknown category ids'),
+        (lambda s: s[1].pop('category_id'), "KeyError: 'category_id'"),
     ],
 )
 def test_json_and_png_that_disagree_are_left_out(
@@ -141,6 +142,31 @@ def test_two_annotations_of_an_image_are_a_problem(write_tree, prepare, capsys):
         prepare('vistas', tree.root, '--nproc', '1')
     assert 'two annotations of one image' in capsys.readouterr().out
     assert len(tree.read()['images']) == 2
+
+
+def test_category_id_zero_is_a_class(write_tree, prepare):
+    tree = write_tree('vistas')
+    content = json.loads(tree.shipped.read_text())
+    road = content['annotations'][0]['segments_info'][0]['category_id']
+    entries = [c for c in content['categories'] if c['id'] == road]
+    for annotation in content['annotations']:
+        entries += [s for s in annotation['segments_info'] if s['category_id'] == road]
+    for entry in entries:
+        entry['id' if 'supercategory' in entry else 'category_id'] = 0
+    tree.shipped.write_text(json.dumps(content))
+    png, ids, names = prepared(tree, prepare)
+    assert png.is_symlink()
+    assert names[ids[5, 0]] == 'Road'
+
+
+@pytest.mark.parametrize('lost', ['images', 'annotations', 'categories'])
+def test_incomplete_json_is_named(write_tree, prepare, lost):
+    tree = write_tree('vistas')
+    content = json.loads(tree.shipped.read_text())
+    del content[lost]
+    tree.shipped.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=rf"panoptic_2018\.json lacks .*'{lost}'"):
+        prepare('vistas', tree.root, '--nproc', '1')
 
 
 def test_other_categories_are_refused(write_tree, prepare):

@@ -1,5 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 import mmdet_efficientps  # noqa: F401
+from mmdet_efficientps.utils import checkpoint_loading
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
     check_state_dict,
@@ -18,6 +21,12 @@ from mmdet_efficientps.utils.checkpoint_loading import (
 class Evil:
     def __reduce__(self):
         return print, ('this must not run',)
+
+
+class RunsACommand:
+    def __reduce__(self):
+        # of a module that torch refuses in other words than the rest
+        return os.system, ('exit 1',)
 
 
 class AsksForMore:
@@ -37,7 +46,7 @@ def test_the_training_log_of_a_checkpoint_loads_in_the_safe_mode(tmp_path):
     assert (loaded['lr'], loaded['step']) == (0.5, 7)
 
 
-@pytest.mark.parametrize('thing', [Evil(), AsksForMore()])
+@pytest.mark.parametrize('thing', [Evil(), RunsACommand(), AsksForMore()])
 def test_anything_else_is_still_refused(tmp_path, thing):
     torch.save(dict(thing=thing), tmp_path / 'x.pth')
     with pytest.raises((pickle.UnpicklingError, ValueError)):
@@ -95,6 +104,30 @@ def test_a_file_with_code_is_read_only_if_asked_to(tmp_path, capsys):
     assert not capsys.readouterr().out
     read_checkpoint(tmp_path / 'x.pth', unsafe=True)
     assert capsys.readouterr().out == 'this must not run\n'
+
+
+def test_code_of_a_module_that_torch_blocks_is_named_too(tmp_path):
+    torch.save(dict(thing=RunsACommand()), tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=r'than weights .*\.system\)'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize('first_process', [True, False])
+def test_a_download_is_there_once_on_every_node(tmp_path, monkeypatch, first_process):
+    downloads = []
+
+    def download(url, path):
+        downloads.append(url)
+        torch.save({'weight': torch.ones(2)}, path)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr(checkpoint_loading, 'is_main_process', lambda: first_process)
+    for _ in range(2):
+        state = read_checkpoint('https://example.org/models/x.pth?download=1')
+        assert torch.equal(state['weight'], torch.ones(2))
+    assert len(downloads) == 1
+    assert Path(tmp_path, 'checkpoints', 'x.pth').is_file()
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path):

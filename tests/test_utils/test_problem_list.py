@@ -27,6 +27,13 @@ def test_summary_counts_kinds_and_names_the_first():
     ]
 
 
+def test_summary_names_all_on_request():
+    problems = ProblemList(shown=None)
+    for number in range(20):
+        problems.add('truncated', f'{number}.png')
+    assert problems.summary().splitlines()[2:] == [f'    {k}.png' for k in range(20)]
+
+
 def test_lists_of_workers_are_joined():
     problems, of_worker = ProblemList(), ProblemList()
     problems.add('truncated', 'a.png')

@@ -28,8 +28,8 @@ from mmdet_efficientps.utils import atomic_path
 from mmdet_efficientps.utils.complexity import NUM_BOXES, NUM_MASKS, count_complexity
 
 NOTE = (
-    'The 433.94 GFLOPs of the EfficientPS paper cannot be reproduced by any way of '
-    'counting: do not compare with them.'
+    'The 433.94 GFLOPs of the EfficientPS paper are reproduced by no way of counting '
+    'that we know: do not compare with them.'
 )
 
 

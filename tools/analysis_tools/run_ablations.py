@@ -4,7 +4,8 @@ r"""Train and test a list of configs under one fixed budget, and compare them.
 Every config is trained for the same number of iterations with every seed and tested
 on its validation set; its learning rate schedule is squeezed or stretched to that
 budget. Configs that differ only in the panoptic fusion, which has no parameters, share
-one training per seed. A finished run is not repeated when the command is given again.
+one training per seed. A finished run is not repeated when the command is given again;
+delete its folder after a change of the code or the data, which a config does not show.
 
 Writes to the output folder::
 
@@ -79,6 +80,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.max_iters < 1:
         parser.error(f'--max-iters must be at least 1, got {args.max_iters}')
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error(f'--seeds {" ".join(map(str, args.seeds))}: one is given twice')
     return args
 
 
@@ -357,11 +360,13 @@ def main() -> None:
     for name, path in zip(names, args.configs, strict=True):
         try:
             cfg = load_config(path)
+            if args.cfg_options is not None:
+                cfg.merge_from_dict(args.cfg_options)
+            configs[name] = {
+                seed: fit_to_budget(cfg, args.max_iters, seed) for seed in args.seeds
+            }
         except ValueError as error:
             raise SystemExit(str(error)) from error
-        if args.cfg_options is not None:
-            cfg.merge_from_dict(args.cfg_options)
-        configs[name] = cfg
 
     results = {name: [] for name in names}
     trained_by = {}
@@ -369,10 +374,10 @@ def main() -> None:
     checkpoints = {}
     total = len(args.seeds) * len(configs)
     for seed in args.seeds:
-        for name, cfg in configs.items():
+        for name, by_seed in configs.items():
             number = sum(len(runs) for runs in results.values()) + 1
             print(f'[{number}/{total}] {name}, seed {seed}', flush=True)
-            cfg = fit_to_budget(cfg, args.max_iters, seed)
+            cfg = by_seed[seed]
             folder = args.out / name / f'seed{seed}'
             checkpoint = train(cfg, folder, checkpoints)
             owner = trained_by.setdefault(checkpoint, name)

@@ -11,17 +11,16 @@ smaller annotation hides the larger one. Pixels without any label are void (id 0
 """
 
 import argparse
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from mmengine.fileio import load
+import yaml
 from pycocotools import mask as mask_utils
 
-from mmdet_efficientps.utils import VOID_ID, distinct_color
+from mmdet_efficientps.utils import VOID_ID, ProblemList, distinct_color
 
 from .conversion import (
     BadInputError,
@@ -32,9 +31,15 @@ from .conversion import (
     collect_segments,
     convert,
     read_image_size,
+    read_json,
 )
 
 STUFF, CROWD, THING = range(3)
+FIELDS = {
+    'images': ('id', 'file_name', 'width', 'height'),
+    'annotations': ('id', 'image_id', 'category_id'),
+    'categories': ('id', 'name'),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,14 +91,7 @@ def main(args: argparse.Namespace) -> None:
             raise SystemExit('give --classes or --things, --stuff, --ignore, not both')
         if not args.classes.is_file():
             raise SystemExit(f'{args.classes} (--classes) does not exist')
-        loaded = load(args.classes)
-        unknown = sorted(loaded.keys() - lists.keys())
-        if unknown:
-            raise SystemExit(
-                f'{args.classes}: unknown keys {unknown}, expected things, stuff and '
-                'ignore'
-            )
-        lists = {key: loaded.get(key) or [] for key in lists}
+        lists |= _read_classes(args.classes, lists.keys())
     split, unused = read_coco_polygons(args.src_json, args.image_dir, args.out, **lists)
     if unused:
         print(f'not listed, without annotations: {", ".join(unused)}')
@@ -134,20 +132,26 @@ def read_coco_polygons(
         raise FileNotFoundError(f'image folder {image_dir} does not exist')
     if out_json.suffix != '.json' or out_json.resolve() == src_json.resolve():
         raise ValueError(f'--out must be a new .json file, got {out_json}')
-    source = json.loads(src_json.read_text(encoding='utf-8'))
+    hint = 'labels in the COCO format are needed'
+    source = read_json(src_json, FIELDS, hint)
     if not source['images']:
         raise ValueError(f'{src_json} lists no images')
     categories, unused = _select_categories(source, things, stuff, ignore)
     ignored = {c['id'] for c in source['categories'] if c['name'] in ignore}
 
+    problems = ProblemList()
     annotations = {image['id']: [] for image in source['images']}
+    if len(annotations) < len(source['images']):
+        raise ValueError(
+            f'{src_json}: image ids that occur twice: {_repeated(source["images"])}'
+        )
     for annotation in source['annotations']:
         if annotation['image_id'] not in annotations:
-            raise ValueError(
-                f'{src_json}: annotation {annotation["id"]} belongs to image '
-                f'{annotation["image_id"]}, which is not in images'
+            problems.add(
+                f'{src_json}: annotations of images that are not in images',
+                f'annotation {annotation["id"]} of image {annotation["image_id"]}',
             )
-        if annotation['category_id'] not in ignored:
+        elif annotation['category_id'] not in ignored:
             annotations[annotation['image_id']].append(annotation)
     jobs = [
         Job(
@@ -159,7 +163,46 @@ def read_coco_polygons(
         for image in source['images']
     ]
     isthing = {c['id']: bool(c['isthing']) for c in categories}
-    return Split(out_json, categories, jobs, partial(_draw, isthing=isthing)), unused
+    draw = partial(_draw, isthing=isthing)
+    return Split(out_json, categories, jobs, draw, problems), unused
+
+
+def _read_classes(path: Path, keys: Collection[str]) -> dict[str, list[str]]:
+    """Read the lists of classes from a file.
+
+    Args:
+        path (Path): The YAML file.
+        keys (Collection[str]): The lists it may have.
+
+    Returns:
+        dict[str, list[str]]: The lists it has.
+
+    Raises:
+        SystemExit: With a message if it has anything else.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise SystemExit(f'{path} (--classes) is no YAML: {error}') from error
+    if not isinstance(loaded, dict):
+        raise SystemExit(f'{path} (--classes) has no keys things, stuff or ignore')
+    unknown = sorted(map(str, loaded.keys() - keys))
+    if unknown:
+        raise SystemExit(
+            f'{path}: unknown keys {unknown}, expected things, stuff and ignore'
+        )
+    lists = {key: names or [] for key, names in loaded.items()}
+    for key, names in lists.items():
+        if not isinstance(names, list):
+            raise SystemExit(f'{path}: {key} must be a list of names, got {names!r}')
+    return lists
+
+
+def _repeated(entries: Iterable[dict]) -> list:
+    """Give the ids that several entries have."""
+    return [
+        id_ for id_, count in Counter(e['id'] for e in entries).items() if count > 1
+    ]
 
 
 def draw_panoptic(
@@ -235,11 +278,23 @@ def _select_categories(
         raise ValueError(f'listed twice among things, stuff and ignore: {repeated}')
     if not things and not stuff:
         raise ValueError('name the classes: --things and --stuff, or --classes')
-    by_name = {c['name']: c for c in source['categories']}
+    if repeated := _repeated(source['categories']):
+        raise ValueError(f'category ids that occur twice: {repeated}')
+    used = Counter(a['category_id'] for a in source['annotations'])
+    # Of several categories of one name that with annotations counts: some labelling
+    # tools add an empty one with the name of the project.
+    ordered = sorted(source['categories'], key=lambda c: used[c['id']])
+    by_name = {c['name']: c for c in ordered}
+    shadowed = [
+        name
+        for name in (*things, *stuff)
+        if sum(c['name'] == name and used[c['id']] > 0 for c in ordered) > 1
+    ]
+    if shadowed:
+        raise ValueError(f'several categories with annotations of one name: {shadowed}')
     missing = [name for name in listed if name not in by_name]
     if missing:
         raise ValueError(f'no such category: {missing}; there are {sorted(by_name)}')
-    used = Counter(a['category_id'] for a in source['annotations'])
     unlisted = [c for c in source['categories'] if c['name'] not in listed]
     forgotten = {c['name']: used[c['id']] for c in unlisted if used[c['id']]}
     if forgotten:
@@ -270,6 +325,11 @@ def _draw(job: Job, isthing: dict[int, bool]) -> Panoptic:
         check_same_size(read_image_size(job.image_path), size, job.image_path)
     except BadInputError as error:
         problems += error.problems
+    repeated = _repeated(job.labels)
+    if repeated:
+        problems.append(
+            ('annotation ids that an image has twice', f'{job.image_path}: {repeated}')
+        )
     for annotation in job.labels:
         problems += _check_annotation(annotation, job.image, isthing)
     if problems:

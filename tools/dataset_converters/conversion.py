@@ -32,6 +32,8 @@ from mmdet_efficientps.utils import VOID_ID, ProblemList, atomic_path, id2rgb
 # Part of the fingerprint of every PNG: raise it when a rule of conversion changes.
 RULES_VERSION = 1
 SHOWN_SIZES = 3
+# What a label file raises whose fields are missing or of another type.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class BadInputError(Exception):
@@ -353,6 +355,43 @@ def read_image_size(path: Path) -> tuple[int, int]:
     return size[::-1] if exif.get(ExifTags.Base.Orientation, 1) >= 5 else size
 
 
+def read_json(path: Path, fields: dict[str, Sequence[str]], hint: str) -> dict:
+    """Read a json of lists of entries, as COCO and COCO-panoptic are.
+
+    Args:
+        path (Path): The json.
+        fields (dict[str, Sequence[str]]): The lists it must have, and the keys that
+            every entry of each must have.
+        hint (str): How to get a right one.
+
+    Returns:
+        dict: Its content.
+
+    Raises:
+        ValueError: If it is no json or lacks any of it.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged or no json ({error}): {hint}') from error
+    lists = content if isinstance(content, dict) else {}
+    missing = [name for name in fields if not isinstance(lists.get(name), list)]
+    if missing:
+        raise ValueError(f'{path} lacks the lists {missing}: {hint}')
+    for name, keys in fields.items():
+        lacking = [
+            entry
+            for entry in content[name]
+            if not (isinstance(entry, dict) and entry.keys() >= set(keys))
+        ]
+        if lacking:
+            raise ValueError(
+                f'{path}: {len(lacking)} entries of {name} lack some of '
+                f'{", ".join(keys)}, the first is {lacking[0]}: {hint}'
+            )
+    return content
+
+
 def read_label_png(path: Path, mode: str) -> np.ndarray:
     """Read a label PNG.
 
@@ -369,18 +408,16 @@ def read_label_png(path: Path, mode: str) -> np.ndarray:
     if not path.is_file():
         raise BadInputError(('label PNG is missing', path))
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=['PNG']) as picture:
+            # Pillow turns 16-bit RGB into 8-bit RGB: only the raw mode tells.
+            raw_mode = picture.tile[0][3]
             picture.load()
     except (OSError, SyntaxError) as error:
         raise BadInputError(
             (f'label PNG cannot be decoded ({_reason(error)})', path)
         ) from error
-    # Older versions of Pillow give 16-bit PNGs as 32-bit numbers, mode I.
-    modes = {'16-bit': ('I;16', 'I'), '8-bit RGB': ('RGB',)}[mode]
-    if picture.mode not in modes:
-        raise BadInputError(
-            (f'label PNG is not {mode} but of mode {picture.mode}', path)
-        )
+    if raw_mode != {'16-bit': 'I;16B', '8-bit RGB': 'RGB'}[mode]:
+        raise BadInputError((f'label PNG is not {mode} but of mode {raw_mode}', path))
     return np.asarray(picture)
 
 
@@ -422,8 +459,8 @@ def check_same_view(
     Raises:
         BadInputError: If they differ more.
     """
-    ratio = image_size[0] * label_size[1] / (image_size[1] * label_size[0])
-    if not 0.98 < ratio < 1 / 0.98:
+    products = image_size[0] * label_size[1], image_size[1] * label_size[0]
+    if min(products) <= 0.98 * max(products):
         check_same_size(image_size, label_size, image_path)
 
 
@@ -558,6 +595,9 @@ def _convert_image(
         panoptic = draw(job)
     except BadInputError as error:
         return None, error.problems
+    except MALFORMED as error:
+        kind = f'labels have another form ({type(error).__name__}: {error})'
+        return None, [(kind, str(job.label_path or job.image_path))]
     with atomic_path(png_dir / job.png_name) as temporary:
         if panoptic.png_path:
             # Relative, so that the data set can be moved as a whole.

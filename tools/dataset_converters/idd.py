@@ -178,7 +178,7 @@ def _draw(job: Job, size: tuple[int, int]) -> Panoptic:
         content = json.loads(job.label_path.read_bytes())
         label_size = content['imgWidth'], content['imgHeight']
         objects = content['objects']
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BadInputError(
             ('polygons cannot be read: the file is damaged', job.label_path)
         ) from error

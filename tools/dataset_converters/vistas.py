@@ -10,7 +10,6 @@ instances/.
 """
 
 import argparse
-import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -30,11 +29,17 @@ from .conversion import (
     output_folder,
     pair_files,
     read_image_size,
+    read_json,
     read_label_png,
 )
 
 SPLITS = ('training', 'validation')
 PANOPTIC_JSON = {'v1.2': 'panoptic_2018.json', 'v2.0': 'panoptic_2020.json'}
+FIELDS = {
+    'images': ('id', 'file_name'),
+    'annotations': ('image_id', 'file_name', 'segments_info'),
+    'categories': ('id', 'supercategory'),
+}
 DOWNLOAD = 'unpack Mapillary Vistas from https://www.mapillary.com/dataset/vistas there'
 
 
@@ -104,10 +109,7 @@ def _find_split(split_dir: Path, label_dir: Path, version: str) -> Split:
     panoptic_json = label_dir / 'panoptic' / PANOPTIC_JSON[version]
     annotations = {}
     if panoptic_json.is_file():
-        try:
-            content = json.loads(panoptic_json.read_bytes())
-        except ValueError as error:
-            raise ValueError(f'{panoptic_json} is damaged: {DOWNLOAD}') from error
+        content = read_json(panoptic_json, FIELDS, DOWNLOAD)
         categories, class_of = _match_categories(content['categories'], table)
         annotations = _annotations_by_name(content, panoptic_json, problems)
         sources = dict.fromkeys(annotations, panoptic_json)
@@ -211,7 +213,9 @@ def _draw_panoptic(job: Job, class_of: dict[int, int | None]) -> Panoptic:
             return None
         found.add(segment_id)
         category = class_of.get(segment['category_id'])
-        return category and (segment_id, category, int(segment.get('iscrowd', 0)))
+        if category is None:
+            return None
+        return segment_id, category, int(segment.get('iscrowd', 0))
 
     new_ids, new_segments = collect_segments(ids, describe)
     times = Counter(segment['id'] for segment in job.labels)

@@ -70,4 +70,6 @@ class CheckpointCheckHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Refuse a checkpoint that does not fit."""
         if self._misfit is not None:
-            raise self._misfit
+            raise CheckpointError(
+                f'{self._misfit}\nTest it with the config it was trained with'
+            ) from None

@@ -25,7 +25,8 @@ def boundary_distance(shape: Sequence[int], dilation_ratio: float = 0.02) -> int
     Args:
         shape (Sequence[int]): Height and width of the image in pixels.
         dilation_ratio (float): Width as a part of the image diagonal.
-            Defaults to 0.02, that of the paper for panoptic segmentation.
+            Defaults to 0.02, that of the authors' evaluator for COCO; theirs for
+            Cityscapes has 0.005.
 
     Returns:
         int: Width in pixels, rounded, at least 1.

@@ -165,8 +165,8 @@ def panoptic_quality_stats(
             predicted segment.
         num_classes (int): Number of classes C.
         dilation_ratio (float | None): Give it to count for boundary PQ: the width of
-            the boundary regions as a part of the image diagonal, 0.02 in the paper.
-            Defaults to None, which counts for PQ.
+            the boundary regions as a part of the image diagonal, see
+            :func:`~.boundary_distance`. Defaults to None, which counts for PQ.
 
     Returns:
         PanopticQualityStat: Counts of this image.

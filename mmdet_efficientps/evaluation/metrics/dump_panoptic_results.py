@@ -13,6 +13,8 @@ from mmdet_efficientps.evaluation.functional.panoptic_segments import (
 )
 from mmdet_efficientps.evaluation.panoptic_files import PanopticOutput
 
+from .sample_fields import get_prediction
+
 
 @METRICS.register_module()
 class DumpPanopticResults(BaseMetric):
@@ -54,7 +56,8 @@ class DumpPanopticResults(BaseMetric):
                 classes.
 
         Raises:
-            KeyError: If the data set does not name its categories.
+            KeyError: If the data set does not name its categories, or the data
+                sample lacks the prediction.
             ValueError: If a prediction does not fit the classes.
         """
         if 'categories' not in self.dataset_meta:
@@ -64,7 +67,8 @@ class DumpPanopticResults(BaseMetric):
             )
         category_ids = [c['id'] for c in self.dataset_meta['categories']]
         for sample in data_samples:
-            encoded = sample['pred_panoptic_seg']['sem_seg'][0].cpu().numpy()
+            prediction = get_prediction(sample, 'pred_panoptic_seg')
+            encoded = prediction['sem_seg'][0].cpu().numpy()
             ids, segments = decode_panoptic_seg(encoded, len(category_ids))
             self.output.add(sample['img_id'], ids, segments, category_ids, get_rank())
             self.results.append(sample['img_id'])

@@ -42,7 +42,8 @@ class PanopticQualityMetric(SumMetric):
         boundary (bool): Whether to measure boundary PQ too (Cheng et al., "Boundary
             IoU", CVPR 2021). Defaults to False.
         dilation_ratio (float): Width of the boundary regions as a part of the image
-            diagonal. Defaults to 0.02, that of the paper.
+            diagonal. Defaults to 0.02, that of the authors' evaluator for COCO;
+            theirs for Cityscapes has 0.005.
         backend_args (dict | None): Storage backend of ``mmengine.fileio``.
             Defaults to None.
         **kwargs: Arguments of :class:`SumMetric`.

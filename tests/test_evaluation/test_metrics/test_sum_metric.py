@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Sums over processes, with samples dealt out as MMEngine's sampler does."""
 
+import json
 import os
 from multiprocessing import get_context
 
@@ -9,7 +10,7 @@ import pytest
 import torch.distributed
 from mmengine.dataset import DefaultSampler
 
-from mmdet_efficientps.evaluation import PanopticQualityMetric
+from mmdet_efficientps.evaluation import DumpPanopticResults, PanopticQualityMetric
 from mmdet_efficientps.evaluation.metrics import SumMetric
 from mmdet_efficientps.evaluation.panoptic_files import write_panoptic_png
 
@@ -117,6 +118,7 @@ def make_samples(folder, count):
         sem_seg = torch.from_numpy(prediction)[None]
         samples.append(
             {
+                'img_id': number,
                 'seg_map_path': str(path),
                 'segments_info': segments,
                 'pred_panoptic_seg': {'sem_seg': sem_seg},
@@ -143,3 +145,33 @@ def test_panoptic_quality_of_two_processes_is_that_of_one(tmp_path):
         # a sum and the latest image, however many there were
         assert kept == 2
     assert {path.name for path in tmp_path.iterdir()} <= files | {'store'}
+
+
+def test_two_processes_write_what_one_writes(tmp_path):
+    samples = make_samples(tmp_path, 5)
+    categories = [
+        {'id': 7 + label, 'name': name, 'isthing': int(label < 2)}
+        for label, name in enumerate(META['classes'])
+    ]
+
+    def make_writer(folder):
+        writer = DumpPanopticResults(str(folder))
+        writer.dataset_meta = META | {'categories': categories}
+        return writer
+
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    evaluate(make_writer(one), samples, 5)
+    in_processes(2, lambda: make_writer(two), samples, tmp_path)
+    expected, found = (
+        json.loads((f / 'panoptic.json').read_text()) for f in (one, two)
+    )
+    # each image once, the one that the sampler repeats, too
+    assert (
+        sorted(found['annotations'], key=lambda entry: entry['image_id'])
+        == (expected['annotations'])
+    )
+    files = {p.relative_to(one) for p in one.rglob('*')}
+    assert {p.relative_to(two) for p in two.rglob('*')} == files
+    for name in files:
+        if name.suffix == '.png':
+            assert (two / name).read_bytes() == (one / name).read_bytes()
