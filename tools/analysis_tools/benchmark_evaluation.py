@@ -42,7 +42,7 @@ from mmdet_efficientps.evaluation.functional import (
     PanopticQualityStat,
     class_groups,
     decode_panoptic_seg,
-    panoptic_quality_stats,
+    encoded_quality_stats,
     summarize,
 )
 from mmdet_efficientps.evaluation.panoptic_files import (
@@ -198,9 +198,8 @@ def prepare_ours_in_memory(folder: Path) -> Callable[[], float]:
     def run() -> float:
         total = PanopticQualityStat.zeros(VOID)
         for image in images:
-            prediction = decode_panoptic_seg(image['encoded'], VOID)
-            total += panoptic_quality_stats(
-                image['gt_ids'], image['segments'], *prediction, VOID
+            total += encoded_quality_stats(
+                image['gt_ids'], image['segments'], image['encoded'], VOID
             )
         return summarize(total, GROUPS)['All']['pq']
 

@@ -19,7 +19,7 @@ from .panoptic_quality import (
     panoptic_quality_stats,
     summarize,
 )
-from .panoptic_segments import decode_panoptic_seg
+from .panoptic_segments import decode_panoptic_seg, encoded_quality_stats
 from .quality_report import class_groups, quality_table, quality_values, report_quality
 from .segment_overlaps import constant_runs, segment_overlaps
 from .semantic_iou import class_iou, count_classes
@@ -41,6 +41,7 @@ __all__ = [
     'count_classes',
     'count_matches',
     'decode_panoptic_seg',
+    'encoded_quality_stats',
     'instance_overlaps',
     'match_coco_masks',
     'match_segments',

@@ -151,6 +151,7 @@ def panoptic_quality_stats(
     pred_segments: Sequence[Mapping],
     num_classes: int,
     dilation_ratio: float | None = None,
+    lengths: np.ndarray | None = None,
 ) -> PanopticQualityStat:
     """Match the segments of one image and count.
 
@@ -167,6 +168,9 @@ def panoptic_quality_stats(
         dilation_ratio (float | None): Give it to count for boundary PQ: the width of
             the boundary regions as a part of the image diagonal, see
             :func:`~.boundary_distance`. Defaults to None, which counts for PQ.
+        lengths (np.ndarray | None): Give it if the maps are the values on runs, of
+            :func:`~.constant_runs`: the lengths of the runs. Boundary PQ needs whole
+            maps. Defaults to None.
 
     Returns:
         PanopticQualityStat: Counts of this image.
@@ -183,7 +187,7 @@ def panoptic_quality_stats(
     gt_numbers = [s['id'] for s in gt_segments]
     pred_numbers = [s['id'] for s in pred_segments]
     maps = gt_ids, gt_numbers, pred_ids, pred_numbers
-    areas = segment_overlaps(*maps)
+    areas = segment_overlaps(*maps, lengths)
     empty = np.flatnonzero(areas[:, 1:].sum(axis=0) == 0)
     if len(empty):
         raise ValueError(

@@ -1,11 +1,14 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Segments of a prediction in mmdet's encoding."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 
 from mmdet_efficientps.utils.panoptic_ids import VOID_ID
 
+from .panoptic_quality import PanopticQualityStat, panoptic_quality_stats
 from .segment_overlaps import constant_runs
 
 
@@ -16,12 +19,12 @@ def decode_panoptic_seg(
 
     Args:
         encoded (np.ndarray): label + instance * INSTANCE_OFFSET, void = number of
-            classes, shape (H, W), integers.
+            classes, shape (H, W) or any other, integers.
         num_classes (int): Number of classes.
 
     Returns:
-        tuple[np.ndarray, list[dict]]: Segment ids, shape (H, W), int32, 0 = void,
-        and the ``id`` and ``category`` of every segment. The input stays as it is.
+        tuple[np.ndarray, list[dict]]: Segment ids, same shape, int32, 0 = void, and
+        the ``id`` and ``category`` of every segment. The input stays as it is.
 
     Raises:
         ValueError: If a code is negative or has a label above ``num_classes``.
@@ -44,3 +47,40 @@ def decode_panoptic_seg(
         if label != num_classes
     ]
     return pred_ids, segments
+
+
+def encoded_quality_stats(
+    gt_ids: np.ndarray,
+    gt_segments: Sequence[Mapping],
+    encoded: np.ndarray,
+    num_classes: int,
+) -> PanopticQualityStat:
+    """Match a prediction in mmdet's encoding with the ground truth and count.
+
+    Equal to :func:`~.panoptic_quality_stats` of the decoded prediction, but decodes
+    the runs of pixels instead of every pixel.
+
+    Args:
+        gt_ids (np.ndarray): True segment ids, shape (H, W), integers, 0 = void.
+        gt_segments (Sequence[Mapping]): ``id``, ``category`` (0..C-1) and
+            ``iscrowd`` of every true segment.
+        encoded (np.ndarray): As of :func:`decode_panoptic_seg`, shape (H, W).
+        num_classes (int): Number of classes C.
+
+    Returns:
+        PanopticQualityStat: Counts of this image.
+
+    Raises:
+        ValueError: If the maps differ in size, a code is none, or the true ids do
+            not fit the true segments.
+    """
+    if gt_ids.shape != encoded.shape:
+        raise ValueError(
+            f'maps differ in size: ground truth {gt_ids.shape}, prediction '
+            f'{encoded.shape}'
+        )
+    gt_runs, codes, lengths = constant_runs(gt_ids, encoded)
+    pred_runs, pred_segments = decode_panoptic_seg(codes, num_classes)
+    return panoptic_quality_stats(
+        gt_runs, gt_segments, pred_runs, pred_segments, num_classes, lengths=lengths
+    )

@@ -47,6 +47,7 @@ def segment_overlaps(
     gt_segment_ids: Sequence[int],
     pred_ids: np.ndarray,
     pred_segment_ids: Sequence[int],
+    lengths: np.ndarray | None = None,
 ) -> np.ndarray:
     """Count the pixels of every pair of a true and a predicted segment.
 
@@ -60,6 +61,9 @@ def segment_overlaps(
             they need not all occur.
         pred_ids (np.ndarray): Predicted segment ids, shape (H, W), 0 = void.
         pred_segment_ids (Sequence[int]): Ids of the P predicted segments.
+        lengths (np.ndarray | None): Give it if the maps are the values on runs, both
+            of shape (R, ), of :func:`constant_runs`: the lengths of the runs, shape
+            (R, ). Defaults to None.
 
     Returns:
         np.ndarray: Pixels, shape (G + 1, P + 1), int64. Row 0 is void in the ground
@@ -69,9 +73,10 @@ def segment_overlaps(
         ValueError: If the maps differ in shape, an id other than 0 is not listed,
             or a list has an id twice or has 0.
     """
-    gt_values, pred_values, lengths = constant_runs(gt_ids, pred_ids)
-    gt_index = _index('ground truth', gt_values, gt_segment_ids)
-    pred_index = _index('prediction', pred_values, pred_segment_ids)
+    if lengths is None:
+        gt_ids, pred_ids, lengths = constant_runs(gt_ids, pred_ids)
+    gt_index = _index('ground truth', gt_ids, gt_segment_ids)
+    pred_index = _index('prediction', pred_ids, pred_segment_ids)
     shape = len(gt_segment_ids) + 1, len(pred_segment_ids) + 1
     pairs = gt_index.astype(np.int64) * shape[1] + pred_index
     # Sums of integers are exact in float64 below 2**53 pixels.

@@ -12,6 +12,7 @@ from mmdet_efficientps.evaluation.functional.panoptic_quality import (
 )
 from mmdet_efficientps.evaluation.functional.panoptic_segments import (
     decode_panoptic_seg,
+    encoded_quality_stats,
 )
 from mmdet_efficientps.evaluation.functional.quality_report import (
     class_groups,
@@ -87,17 +88,18 @@ class PanopticQualityMetric(SumMetric):
             prediction = get_prediction(sample, 'pred_panoptic_seg')
             encoded = prediction['sem_seg'][0].cpu().numpy()
             try:
-                pred_ids, pred_segments = decode_panoptic_seg(encoded, num_classes)
-                image = (
-                    gt_ids,
-                    sample['segments_info'],
-                    pred_ids,
-                    pred_segments,
-                    num_classes,
-                )
-                stats = [panoptic_quality_stats(*image)]
+                segments = sample['segments_info']
+                stats = [encoded_quality_stats(gt_ids, segments, encoded, num_classes)]
                 if self.boundary:
-                    stats.append(panoptic_quality_stats(*image, self.dilation_ratio))
+                    stats.append(
+                        panoptic_quality_stats(
+                            gt_ids,
+                            segments,
+                            *decode_panoptic_seg(encoded, num_classes),
+                            num_classes,
+                            self.dilation_ratio,
+                        )
+                    )
             except ValueError as error:
                 raise ValueError(
                     f'cannot evaluate against {sample["seg_map_path"]}: {error}'

@@ -55,3 +55,14 @@ def test_errors_say_which_map_is_wrong():
         segment_overlaps(np.array([[0]]), [], np.array([[3]]), [3, 3])
     with pytest.raises(ValueError, match=r'differ in size: \[\(1, 2\), \(2, 1\)\]'):
         segment_overlaps(np.zeros((1, 2), int), [], np.zeros((2, 1), int), [])
+
+
+def test_runs_give_the_overlaps_of_the_maps():
+    rng = np.random.default_rng(0)
+    gt, pred = rng.integers(0, 3, (2, 6, 9)).repeat(4, axis=2)
+    ids = [1, 2]
+    gt_runs, pred_runs, lengths = constant_runs(gt, pred)
+    assert len(lengths) < gt.size / 2
+    overlaps = segment_overlaps(gt_runs, ids, pred_runs, ids, lengths)
+    expected = [[np.sum((gt == g) & (pred == p)) for p in range(3)] for g in range(3)]
+    assert overlaps.tolist() == expected
