@@ -19,7 +19,7 @@ Example::
 
     python tools/analysis_tools/run_ablations.py \
         configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py \
-        configs/ablations/toy_city/*.py --max-iters 300 --seeds 0 1 2
+        configs/ablations/toy_city/*.py --max-iters 380 --seeds 0 1 2
 """
 
 import argparse
@@ -95,7 +95,7 @@ def fit_to_budget(cfg: Config, max_iters: int, seed: int) -> Config:
 
     Returns:
         Config: A config whose schedule, warm-up included, has the same shape over
-        ``max_iters`` iterations, with one checkpoint and no validation before the end.
+        ``max_iters`` iterations, with one checkpoint and no validation.
 
     Raises:
         ValueError: If the config trains by epochs.
@@ -123,6 +123,8 @@ def fit_to_budget(cfg: Config, max_iters: int, seed: int) -> Config:
             scheduler.milestones = [round(factor * m) for m in scheduler.milestones]
     cfg.train_cfg.max_iters = max_iters
     cfg.train_cfg.val_interval = max_iters + 1
+    # MMEngine validates after the last iteration too, where the test repeats it.
+    cfg.train_cfg.val_begin = max_iters + 1
     cfg.default_hooks.checkpoint.interval = max_iters
     cfg.default_hooks.checkpoint.save_best = None
     cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
