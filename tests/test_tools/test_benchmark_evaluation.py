@@ -10,13 +10,26 @@ import torch
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
 
 
-def test_all_evaluators_find_the_same_quality(monkeypatch, capsys):
+@pytest.fixture
+def tool(monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
     spec = importlib.util.spec_from_file_location(
         'benchmark_evaluation', TOOLS / 'benchmark_evaluation.py'
     )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_scenes_without_the_wanted_number_of_segments_end_the_search(
+    tool, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tool, 'MAX_TRIES', 3)
+    with pytest.raises(SystemExit, match='0 of 6 scenes .* 900 to 1000 segments'):
+        tool.write_images(tmp_path, 2, (64, 128), (900, 1000))
+
+
+def test_all_evaluators_find_the_same_quality(tool, monkeypatch, capsys):
     # A process for each takes long to start and changes nothing about the quality.
     monkeypatch.setattr(
         tool, 'in_fresh_process', lambda function, *arguments: function(*arguments)

@@ -18,6 +18,7 @@ import importlib.util
 import io
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -56,6 +57,8 @@ CLASSES, THINGS = META['classes'], META['thing_classes']
 VOID = len(CLASSES)
 GROUPS = class_groups(CLASSES, THINGS, META['stuff_classes'])
 WARM_UP_SHAPE = (64, 128)
+# Scenes drawn for one image before the wanted number of segments is given up.
+MAX_TRIES = 50
 
 
 def true_segments(instance_ids: np.ndarray) -> tuple[np.ndarray, list[dict]]:
@@ -135,10 +138,19 @@ def write_images(
         shape: Height and width in pixels.
         num_segments: Least and largest number of true segments of an image; scenes
             with others are passed over.
+
+    Raises:
+        SystemExit: If the scenes do not have that number of segments.
     """
     annotations: dict[str, list] = {'gt': [], 'pred': []}
     seed = 0
     while len(annotations['gt']) < count:
+        if seed >= MAX_TRIES * count:
+            sys.exit(
+                f'error: only {len(annotations["gt"])} of {seed} scenes of '
+                f'{shape[0]}x{shape[1]} pixels have {num_segments[0]} to '
+                f'{num_segments[1]} segments; choose other --segments'
+            )
         scene = render_scene((0, seed), shape, density=8.0)
         rng = np.random.default_rng(seed)
         seed += 1
