@@ -333,9 +333,24 @@ def test_files_with_more_than_weights_need_a_flag(released, tmp_path):
     assert target.exists()
 
 
-@pytest.mark.parametrize('size', [(250, 371), (64, 96)])
-def test_a_converted_checkpoint_predicts_at_any_size(converted, size):
-    model = init_detector(RELEASE_CONFIG['b0'], str(converted), device='cpu')
+@pytest.fixture(scope='module')
+def converted_b5(tmp_path_factory):
+    """A B5 checkpoint as the tool writes it, with weights made by the same rules."""
+    folder = tmp_path_factory.mktemp('release_b5')
+    source, path = folder / 'released.pth', folder / 'converted.pth'
+    torch.save(dict(state_dict=golden_state_dict(official_keys('b5'))), source)
+    converter.main([str(source), str(path)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ('arch', 'size'), [('b0', (250, 371)), ('b0', (64, 96)), ('b5', (90, 133))]
+)
+def test_a_converted_checkpoint_predicts_at_any_size(arch, size, request):
+    checkpoint = request.getfixturevalue(
+        {'b0': 'converted', 'b5': 'converted_b5'}[arch]
+    )
+    model = init_detector(RELEASE_CONFIG[arch], str(checkpoint), device='cpu')
     assert (
         model.dataset_meta['classes'] == CityscapesPanopticDataset.METAINFO['classes']
     )
