@@ -250,12 +250,20 @@ def _downloaded(url: str) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    """Download a file unless it is there."""
+    """Download a file unless it is there, and check the hash its name ends with."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    # OpenMMLab's files end with the first eight digits of their SHA-256.
+    sha256 = re.search(r'-([0-9a-f]{8,64})\.pth$', path.name)
     try:
-        torch.hub.download_url_to_file(url, str(path))
+        torch.hub.download_url_to_file(url, str(path), sha256 and sha256[1])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'{url} did not give the file its name promises ({error}): a damaged '
+            'download, or a page of a proxy. Try again, or download it in another '
+            f'way and put it at {path}'
+        ) from error
     except OSError as error:
         raise CheckpointError(
             f'{url} could not be downloaded ({error}). Download it in another way '

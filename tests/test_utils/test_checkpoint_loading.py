@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -116,7 +117,8 @@ def test_code_of_a_module_that_torch_blocks_is_named_too(tmp_path):
 def test_a_download_is_there_once_on_every_node(tmp_path, monkeypatch, first_process):
     downloads = []
 
-    def download(url, path):
+    def download(url, path, hash_prefix):
+        assert hash_prefix is None
         downloads.append(url)
         torch.save({'weight': torch.ones(2)}, path)
 
@@ -128,6 +130,20 @@ def test_a_download_is_there_once_on_every_node(tmp_path, monkeypatch, first_pro
         assert torch.equal(state['weight'], torch.ones(2))
     assert len(downloads) == 1
     assert Path(tmp_path, 'checkpoints', 'x.pth').is_file()
+
+
+def test_a_download_must_have_the_hash_its_name_ends_with(tmp_path, monkeypatch):
+    served, cache = tmp_path / 'served', tmp_path / 'cache'
+    served.mkdir()
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(cache))
+    torch.save({'weight': torch.ones(2)}, served / 'x.pth')
+    digest = hashlib.sha256((served / 'x.pth').read_bytes()).hexdigest()[:8]
+    (served / 'x.pth').rename(served / f'x-{digest}.pth')
+    (served / 'x-00000000.pth').write_text('<html>Please log in</html>')
+    checkpoint_loading._downloaded((served / f'x-{digest}.pth').as_uri())
+    with pytest.raises(CheckpointError, match='not give the file its name promises'):
+        checkpoint_loading._downloaded((served / 'x-00000000.pth').as_uri())
+    assert [p.name for p in (cache / 'checkpoints').iterdir()] == [f'x-{digest}.pth']
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path):
