@@ -553,8 +553,12 @@ class PanopticOutput:
         Args:
             categories (Sequence[dict]): Categories for the json.
         """
+        # In one order, whichever process made which.
+        annotations = sorted(
+            self.annotations().values(), key=lambda entry: entry['file_name']
+        )
         content = {
-            'annotations': list(self.annotations().values()),
+            'annotations': annotations,
             'categories': list(categories),
         }
         with atomic_path(self.json_file) as temporary:

@@ -300,6 +300,15 @@ def test_stopped_run_is_continued(tmp_path):
     assert [a['image_id'] for a in content['annotations']] == ['a', 12]
 
 
+def test_the_json_is_in_order_whichever_process_made_which(tmp_path):
+    output = PanopticOutput(tmp_path, 'a')
+    for rank, image_id in ((0, 'c'), (1, 'b'), (0, 'a')):
+        output.add(image_id, np.zeros((2, 3), np.int32), [], [], rank)
+    output.finish([])
+    annotations = json.loads((tmp_path / 'panoptic.json').read_text())['annotations']
+    assert [entry['image_id'] for entry in annotations] == ['a', 'b', 'c']
+
+
 def test_predictions_of_two_runs_are_not_mixed(tmp_path):
     dump(tmp_path, [FIRST], finish=False)
     with pytest.raises(FileExistsError, match='another checkpoint or config'):
