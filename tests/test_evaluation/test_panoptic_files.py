@@ -266,7 +266,8 @@ SECOND = sample(12, [[4, 4], [5, 4]])
 def test_predictions_are_written_with_the_category_ids_of_the_data_set(tmp_path):
     dump(tmp_path, [FIRST, SECOND])
     content = json.loads((tmp_path / 'panoptic.json').read_text())
-    first, second = content['annotations']
+    # by file name, 12.png and a.png
+    second, first = content['annotations']
     assert first['image_id'] == 'a'
     assert second['image_id'] == 12
     ids = np.asarray(Image.open(tmp_path / 'panoptic' / first['file_name'])) @ (
@@ -297,7 +298,7 @@ def test_stopped_run_is_continued(tmp_path):
 
     dump(tmp_path, [SECOND])
     content = json.loads((tmp_path / 'panoptic.json').read_text())
-    assert [a['image_id'] for a in content['annotations']] == ['a', 12]
+    assert [a['image_id'] for a in content['annotations']] == [12, 'a']
 
 
 def test_the_json_is_in_order_whichever_process_made_which(tmp_path):
