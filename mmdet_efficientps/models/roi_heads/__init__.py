@@ -3,6 +3,11 @@
 
 from .efficientps_roi_head import EfficientPSRoIHead
 from .mask_heads import SeparableConvMaskHead
-from .roi_extractors import InclusiveRoIExtractor
+from .roi_extractors import Float32RoIExtractor, InclusiveRoIExtractor
 
-__all__ = ['EfficientPSRoIHead', 'InclusiveRoIExtractor', 'SeparableConvMaskHead']
+__all__ = [
+    'EfficientPSRoIHead',
+    'Float32RoIExtractor',
+    'InclusiveRoIExtractor',
+    'SeparableConvMaskHead',
+]

@@ -129,6 +129,25 @@ def predict(model, image, ori_shape=None):
         return model.eval().test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mixed_precision_trains_and_predicts(model, dtype):
+    model.train()
+    model.zero_grad()
+    batch = make_batch(make_sample(64, 96, 3), make_sample(64, 96, 0))
+    data = model.data_preprocessor(batch, training=True)
+    with torch.autocast('cpu', dtype=dtype):
+        losses = model.loss(data['inputs'], data['data_samples'])
+    total, _ = model.parse_losses(losses)
+    assert total.dtype == torch.float32
+    assert torch.isfinite(total)
+    total.backward()
+    with torch.autocast('cpu', dtype=dtype):
+        result = predict(model, batch['inputs'][0], (64, 96))
+    assert len(result.pred_instances) > 0
+    assert result.pred_instances.bboxes.dtype == torch.float32
+    assert result.pred_panoptic_seg.sem_seg.shape == (1, 64, 96)
+
+
 @pytest.mark.parametrize(
     ('shape', 'ori_shape'), [((64, 96), (64, 96)), ((50, 70), (101, 139))]
 )

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from .float32_roi_extractor import Float32RoIExtractor
+
 
 @MODELS.register_module()
-class InclusiveRoIExtractor(SingleRoIExtractor):
-    """:class:`mmdet.models.SingleRoIExtractor` for inclusive boxes.
+class InclusiveRoIExtractor(Float32RoIExtractor):
+    """:class:`Float32RoIExtractor` for inclusive boxes.
 
     x2 and y2 name the last pixel of a box: it is as wide as x2 + 1 - x1, and its level
     follows from sqrt((x2 - x1 + 1) * (y2 - y1 + 1)). Arguments as the base class;
