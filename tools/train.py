@@ -68,6 +68,12 @@ def main() -> None:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
+    if cfg.get('sync_bn') and 'InPlaceABN' in str(cfg.model):
+        raise SystemExit(
+            f'sync_bn={cfg.sync_bn!r} makes plain batch norm of InPlaceABN, without '
+            'its activation. Remove it; for statistics over all GPUs set '
+            "type='InPlaceABNSync' in the norm_cfg of the model"
+        )
     if args.amp:
         if not torch.cuda.is_available():
             raise SystemExit('--amp needs a GPU: MMEngine has it for GPUs only')
