@@ -143,7 +143,7 @@ def _global_mean_var(
         var, mean = torch.var_mean(x.to(dtype), _reduced_dims(x), correction=0)
     else:
         var = mean = x.new_zeros(x.size(1), dtype=dtype)
-    local = torch.cat([mean, var, mean.new_tensor([count])])
+    local = torch.cat([mean, var, mean.new_full((1,), count)])
     ranks = [torch.empty_like(local) for _ in range(dist.get_world_size(group))]
     dist.all_gather(ranks, local, group=group)
     stats = torch.stack(ranks)
@@ -187,6 +187,10 @@ def compiled_engine_serves(device_type: str, dtype: torch.dtype) -> bool:
     x = torch.ones(1, 1, 1, 2, device=device_type, dtype=dtype)
     try:
         inplace_abn(x, stat, stat, stat.clone(), stat.clone(), False)
+        # A kernel that is not there for this GPU shows in the next call of CUDA.
+        x.add_(1)
+        if device_type == 'cuda':
+            torch.cuda.synchronize()
     except (RuntimeError, NotImplementedError, TypeError):
         return False
     return True
@@ -289,18 +293,20 @@ class InPlaceABN(nn.BatchNorm2d):
         # Statistics over ranks always take the torch engine: the compiled one
         # cannot have a rank without any value (a mask head without positives).
         if compiled and group is None:
-            return _compiled_engine()(
-                x,
-                self.weight,
-                self.bias,
-                self.running_mean,
-                self.running_var,
-                self.training,
-                self.momentum,
-                self.eps,
-                self.activation,
-                self.activation_param,
-            )
+            # The package launches on the current GPU, whichever holds the input.
+            with torch.cuda.device_of(x):
+                return _compiled_engine()(
+                    x,
+                    self.weight,
+                    self.bias,
+                    self.running_mean,
+                    self.running_var,
+                    self.training,
+                    self.momentum,
+                    self.eps,
+                    self.activation,
+                    self.activation_param,
+                )
         slope = self.activation_param if self.activation == 'leaky_relu' else 1.0
         return _InPlaceABNFunction.apply(
             x,
