@@ -263,5 +263,5 @@ class EfficientPSSemanticHead(BaseSemanticHead):
             dict[str, Tensor]: ``loss_seg``, a scalar.
         """
         target = torch.cat([s.gt_sem_seg.sem_seg for s in batch_data_samples]).long()
-        logits = _resize(self.forward(x)['seg_preds'], target.shape[-2:])
-        return dict(loss_seg=self.loss_seg(logits.float(), target))
+        logits = _resize(self.forward(x)['seg_preds'].float(), target.shape[-2:])
+        return dict(loss_seg=self.loss_seg(logits, target))
