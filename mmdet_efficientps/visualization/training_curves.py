@@ -41,7 +41,7 @@ def plot_training_curves(
     validation = [r for r in records if f'{prefix}/PQ' in r]
     if not training:
         raise ValueError('no training record with a loss among the scalars')
-    figure = Figure(figsize=(11, 4), dpi=110)
+    figure = Figure(figsize=(11, 4.4), dpi=110)
     left, right = figure.subplots(1, 2)
     names = ['loss'] + sorted(k for k in training[-1] if k.startswith('loss_'))
     for name in names:
@@ -52,7 +52,10 @@ def plot_training_curves(
             linewidth=2 if name == 'loss' else 1,
         )
     left.set(xlabel='iteration', ylabel='loss', title='Training losses', yscale='log')
-    left.legend(fontsize='small', ncols=2)
+    # Below, where it hides no curve.
+    left.legend(
+        fontsize='small', ncols=4, loc='upper center', bbox_to_anchor=(0.5, -0.15)
+    )
     for name, label in METRICS.items():
         points = [r for r in validation if f'{prefix}/{name}' in r]
         right.plot(
@@ -62,7 +65,9 @@ def plot_training_curves(
             label=label,
         )
     right.set(xlabel='iteration', ylabel='PQ (%)', title='Validation', ylim=(0, None))
-    right.legend(fontsize='small')
+    right.legend(
+        fontsize='small', ncols=3, loc='upper center', bbox_to_anchor=(0.5, -0.15)
+    )
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.tight_layout()
