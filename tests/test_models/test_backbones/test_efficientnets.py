@@ -298,7 +298,7 @@ def test_a_forgotten_prefix_is_an_error(tmp_path):
 
 
 def test_weights_that_cannot_be_downloaded_can_be_put_there(tmp_path, monkeypatch):
-    def unreachable(url, path):
+    def unreachable(url, path, hash_prefix):
         raise OSError('no route to host')
 
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
