@@ -290,25 +290,7 @@ class InPlaceABN(nn.BatchNorm2d):
         compiled = self.engine == 'compiled' or (
             self.engine == 'auto' and compiled_engine_serves(x.device.type, x.dtype)
         )
-        # Statistics over ranks always take the torch engine: the compiled one
-        # cannot have a rank without any value (a mask head without positives).
-        if compiled and group is None:
-            # The package launches on the current GPU, whichever holds the input.
-            with torch.cuda.device_of(x):
-                return _compiled_engine()(
-                    x,
-                    self.weight,
-                    self.bias,
-                    self.running_mean,
-                    self.running_var,
-                    self.training,
-                    self.momentum,
-                    self.eps,
-                    self.activation,
-                    self.activation_param,
-                )
-        slope = self.activation_param if self.activation == 'leaky_relu' else 1.0
-        return _InPlaceABNFunction.apply(
+        arguments = (
             x,
             self.weight,
             self.bias,
@@ -317,9 +299,17 @@ class InPlaceABN(nn.BatchNorm2d):
             self.training,
             self.momentum,
             self.eps,
-            slope,
-            group,
         )
+        # Statistics over ranks always take the torch engine: the compiled one
+        # cannot have a rank without any value (a mask head without positives).
+        if compiled and group is None:
+            # The package launches on the current GPU, whichever holds the input.
+            with torch.cuda.device_of(x):
+                return _compiled_engine()(
+                    *arguments, self.activation, self.activation_param
+                )
+        slope = self.activation_param if self.activation == 'leaky_relu' else 1.0
+        return _InPlaceABNFunction.apply(*arguments, slope, group)
 
     def extra_repr(self) -> str:
         """The arguments shown by ``print(model)``."""
