@@ -13,7 +13,14 @@ from .version import __version__
 # said here rather than by the import that happens to trip over it first.
 check_environment()
 
-from . import datasets, engine, evaluation, models, visualization  # noqa: E402
+from . import (  # noqa: E402
+    checkpoints,
+    datasets,
+    engine,
+    evaluation,
+    models,
+    visualization,
+)
 from .apis import get_config, init_model, load_config  # noqa: E402
 from .utils.checkpoint_loading import allow_mmengine_checkpoints  # noqa: E402
 
@@ -21,6 +28,7 @@ allow_mmengine_checkpoints()
 
 __all__ = [
     '__version__',
+    'checkpoints',
     'datasets',
     'engine',
     'evaluation',

@@ -1,11 +1,58 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from mmdet.utils import register_all_modules
 
 import mmdet_efficientps  # noqa: F401
+from mmdet_efficientps.testing.data_set_trees import WRITERS
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope='session', autouse=True)
 def _default_scope():
     """The scope configs are read in: every one of them sets default_scope."""
     register_all_modules(init_default_scope=True)
+
+
+@pytest.fixture(scope='session')
+def prepare():
+    """Run tools/prepare_dataset.py in this process."""
+    spec = importlib.util.spec_from_file_location(
+        'prepare_dataset', ROOT / 'tools/prepare_dataset.py'
+    )
+    prepare_dataset = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prepare_dataset)
+
+    def _prepare(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, 'argv', ['prepare_dataset.py', *map(str, arguments)])
+            prepare_dataset.main()
+
+    return _prepare
+
+
+@pytest.fixture
+def write_tree(tmp_path):
+    """Write the miniature of a kind; gives what to spoil and what to expect."""
+
+    def _write_tree(kind, folder='download', **kwargs):
+        root = tmp_path / folder
+        tree = SimpleNamespace(
+            kind=kind.partition('-')[0], root=root, **WRITERS[kind](root, **kwargs)
+        )
+        tree.read = lambda out=root: json.loads((out / tree.json).read_text())
+        return tree
+
+    return _write_tree
+
+
+@pytest.fixture(params=WRITERS)
+def tree(request, write_tree):
+    """The miniature of each kind."""
+    return write_tree(request.param)

@@ -7,14 +7,14 @@ import os
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from dataset_converters import (
+from mmdet_efficientps.datasets.prepare import (
     cityscapes,
     coco_polygons,
     idd,
     kitti,
-    toy_city,
     vistas,
 )
+from mmdet_efficientps.testing.toy_city import command as toy_city
 
 CONVERTERS = {
     'cityscapes': cityscapes,

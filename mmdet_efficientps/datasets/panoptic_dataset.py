@@ -8,7 +8,8 @@ from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import exists, isdir, load
 
-from ..utils import ProblemList, distinct_color
+from ..structures.panoptic import distinct_color
+from ..utils import ProblemList
 
 
 @DATASETS.register_module()

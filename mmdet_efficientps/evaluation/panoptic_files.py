@@ -14,12 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.utils import track_progress_rich
 
-from mmdet_efficientps.datasets.transforms.loading import load_panoptic_png
-from mmdet_efficientps.utils import VOID_ID, ProblemList, atomic_path, index_segments
+from mmdet_efficientps.structures.panoptic import (
+    VOID_ID,
+    index_segments,
+    read_panoptic_png,
+    write_panoptic_png,
+)
+from mmdet_efficientps.utils import ProblemList, atomic_path
 
 from .functional.panoptic_quality import PanopticQualityStat, panoptic_quality_stats
 from .functional.quality_report import class_groups
@@ -323,7 +327,7 @@ def read_image(
     ):
         path = folder / annotation['file_name']
         try:
-            ids = load_panoptic_png(str(path))
+            ids = read_panoptic_png(str(path))
         except FileNotFoundError:
             found.add(f'{name}: PNG does not exist', path)
             continue
@@ -410,28 +414,6 @@ def _check_segments(
                 if 'area' in s and s['area'] != area_of.get(s['id'], 0)
             ],
         )
-
-
-def write_panoptic_png(path: str | Path, ids: np.ndarray) -> None:
-    """Write segment ids as a panoptic PNG, whole or not at all.
-
-    Args:
-        path (str | Path): The PNG. Folders on the way are made.
-        ids (np.ndarray): Segment ids, shape (H, W), integers 0..2**24 - 1, 0 = void.
-
-    Raises:
-        ValueError: If an id does not fit into three bytes.
-    """
-    if not 0 <= ids.min() <= ids.max() < 2**24:
-        raise ValueError(
-            f'{path}: segment ids must be in 0..{2**24 - 1}, got '
-            f'{ids.min()}..{ids.max()}'
-        )
-    # The bytes of a little-endian number are R, G, B and 0.
-    rgba = np.ascontiguousarray(ids, dtype='<i4').view(np.uint8)
-    bgr = cv2.cvtColor(rgba.reshape(*ids.shape, 4), cv2.COLOR_RGBA2BGR)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode('.png', bgr)[1].tobytes())
 
 
 def segments_info(

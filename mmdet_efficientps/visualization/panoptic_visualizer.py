@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dist import master_only
 
-from ..utils import index_segments, rgb2id
+from ..structures.panoptic import index_segments, rgb2id
 from .panoptic_drawing import draw_comparison, encode_panoptic
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
 from mmdet_efficientps.datasets.transforms import ResizeImageToLabel
-from mmdet_efficientps.utils import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NUM_CLASSES = {

@@ -17,9 +17,8 @@ from mmdet_efficientps.evaluation.panoptic_files import (
     PanopticOutput,
     evaluate_panoptic_files,
     segments_info,
-    write_panoptic_png,
 )
-from mmdet_efficientps.utils import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb, write_panoptic_png
 
 # Category ids that are neither labels nor in their order.
 CATEGORY_IDS = [24, 7, 33, 11, 8]

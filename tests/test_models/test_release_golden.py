@@ -26,13 +26,13 @@ from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import load_checkpoint
 from mmengine.structures import InstanceData, PixelData
 
-from mmdet_efficientps.datasets import CityscapesPanopticDataset
-from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
-from mmdet_efficientps.utils.release_checkpoint import (
+from mmdet_efficientps.checkpoints import (
     convert_release_state_dict,
     release_arch,
     release_num_classes,
 )
+from mmdet_efficientps.datasets import CityscapesPanopticDataset
+from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parents[1] / 'data'

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_efficientps.utils import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 SPEC = importlib.util.spec_from_file_location(

@@ -12,7 +12,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from PIL import Image
 
-from mmdet_efficientps.datasets.transforms import load_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 fromfile = cache(Config.fromfile)
@@ -92,7 +92,7 @@ def test_config_reads_what_the_command_wrote(tree, prepare):
     assert len(dataset) == 2
     for number in range(2):
         item = dataset.get_data_info(number)
-        ids = load_panoptic_png(item['seg_map_path'])
+        ids = read_panoptic_png(item['seg_map_path'])
         assert ids.shape == (item['height'], item['width'])
         segments = annotations[number]['segments_info']
         assert len(segments) == tree.num_segments
@@ -150,7 +150,7 @@ def test_symlinks_spaces_and_other_scripts_are_no_matter(tree, prepare, tmp_path
     dataset = build(tree, out, 'train_dataloader')
     assert len(tree.read(out)['images']) == len(dataset) == 2
     assert dataset[0]['inputs'].shape[0] == 3
-    assert load_panoptic_png(dataset.get_data_info(0)['seg_map_path']).any()
+    assert read_panoptic_png(dataset.get_data_info(0)['seg_map_path']).any()
 
 
 def test_empty_split_names_the_folder_and_where_to_get_it(tree, prepare):

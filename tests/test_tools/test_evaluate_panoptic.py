@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdet_efficientps.evaluation.panoptic_files import write_panoptic_png
+from mmdet_efficientps.structures.panoptic import write_panoptic_png
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'evaluate_panoptic.py'
 CATEGORIES = [

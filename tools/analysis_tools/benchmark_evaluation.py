@@ -38,7 +38,6 @@ from cityscapesscripts.helpers.labels import id2label
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
-from mmdet_efficientps.datasets.toy_city import render_scene
 from mmdet_efficientps.evaluation.functional import (
     PanopticQualityStat,
     class_groups,
@@ -49,8 +48,9 @@ from mmdet_efficientps.evaluation.functional import (
 from mmdet_efficientps.evaluation.panoptic_files import (
     evaluate_panoptic_files,
     segments_info,
-    write_panoptic_png,
 )
+from mmdet_efficientps.structures.panoptic import write_panoptic_png
+from mmdet_efficientps.testing.toy_city import render_scene
 
 META = CityscapesPanopticDataset.METAINFO
 CLASSES, THINGS = META['classes'], META['thing_classes']

@@ -13,14 +13,11 @@ import filecmp
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from benchmarking import in_fresh_process, print_json
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SIZE = (1024, 2048)
 # most frames have 40 to 60 things
@@ -30,7 +27,7 @@ SPLIT = 'train'
 
 def prepare_ours(root: Path, out: Path, nproc: int) -> None:
     """Prepare the split with the converter of this project."""
-    from dataset_converters.cityscapes import prepare_cityscapes
+    from mmdet_efficientps.datasets.prepare.cityscapes import prepare_cityscapes
 
     prepare_cityscapes(root, out, [SPLIT], nproc)
 
@@ -120,7 +117,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Measure every contender on the same frames and report."""
-    from mmdet_efficientps.datasets.toy_city import write_toy_city
+    from mmdet_efficientps.testing.toy_city import write_toy_city
 
     args = parse_args()
     root = args.data / str(args.frames)

@@ -32,7 +32,8 @@ from mmdet_efficientps.evaluation.panoptic_files import (
     pair_annotations,
     read_image,
 )
-from mmdet_efficientps.utils import ProblemList, distinct_color
+from mmdet_efficientps.structures.panoptic import distinct_color
+from mmdet_efficientps.utils import ProblemList
 from mmdet_efficientps.visualization.report import (
     ClassTable,
     ImageReport,

@@ -24,6 +24,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from torch import nn
 
+from mmdet_efficientps.checkpoints import convert_release_state_dict
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
 from mmdet_efficientps.utils import atomic_path
 from mmdet_efficientps.utils.checkpoint_loading import (
@@ -31,7 +32,6 @@ from mmdet_efficientps.utils.checkpoint_loading import (
     find_state_dict,
     read_checkpoint,
 )
-from mmdet_efficientps.utils.release_checkpoint import convert_release_state_dict
 
 CONFIGS = Path(__file__).parents[2] / 'configs/efficientps'
 CONFIG_NAME = 'efficientps-release_eff{arch}_16xb1-160e_cityscapes-1024x2048.py'

@@ -1,10 +1,14 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Data transforms."""
 
+from mmdet_efficientps.structures.panoptic import (
+    read_panoptic_png as load_panoptic_png,
+)
+
 from .copy_paste import PanopticCopyPaste
 from .formatting import PackPanopticTargets
 from .geometry import RandomScaleCrop
-from .loading import LoadCheckedImage, LoadPanopticMap, load_panoptic_png
+from .loading import LoadCheckedImage, LoadPanopticMap
 from .resize_image_to_label import ResizeImageToLabel
 
 __all__ = [

@@ -10,7 +10,11 @@ from mmdet.datasets.transforms import CopyPaste
 from mmdet.registry import TRANSFORMS
 from mmengine.dataset import BaseDataset
 
-from .panoptic_map import IGNORE_INDEX, UNUSED, measure_segments
+from mmdet_efficientps.structures.panoptic.index_map import (
+    IGNORE_INDEX,
+    UNUSED,
+    measure_segments,
+)
 
 
 def paste_segments(

@@ -6,8 +6,11 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 
 from mmdet_efficientps.structures import PanopticMasks
-
-from .panoptic_map import IGNORE_INDEX, label_map, panoptic_targets
+from mmdet_efficientps.structures.panoptic.index_map import (
+    IGNORE_INDEX,
+    label_map,
+    panoptic_targets,
+)
 
 
 @TRANSFORMS.register_module()

@@ -10,7 +10,7 @@ from mmcv.transforms import RandomResize
 from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
 
-from .panoptic_map import label_map
+from mmdet_efficientps.structures.panoptic.index_map import label_map
 
 
 def scaled_window(

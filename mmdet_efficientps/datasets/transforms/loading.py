@@ -2,55 +2,16 @@
 """Loading of street images and of panoptic ground truth."""
 
 import cv2
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
-from mmengine.fileio import get
 
-from .panoptic_map import SEGMENT_DTYPE, make_index_map, segment_table
-
-
-def load_panoptic_png(
-    path: str, imdecode_backend: str = 'cv2', backend_args: dict | None = None
-) -> np.ndarray:
-    """Read the segment ids of a panoptic PNG.
-
-    Args:
-        path (str): The PNG, 8-bit RGB with id = R + 256 G + 65536 B.
-        imdecode_backend (str): Decoder for :func:`mmcv.imfrombytes`.
-            Defaults to 'cv2'.
-        backend_args (dict | None): Storage backend of ``mmengine.fileio``.
-            Defaults to None.
-
-    Returns:
-        np.ndarray: Segment ids, shape (H, W), int32, 0 = void.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not an image or not 8-bit RGB.
-    """
-    content = get(path, backend_args=backend_args)
-    # OpenCV raises on an empty buffer and gives None on any other damage.
-    bgr = (
-        mmcv.imfrombytes(content, flag='unchanged', backend=imdecode_backend)
-        if content
-        else None
-    )
-    if bgr is None:
-        raise ValueError(
-            f'{path} cannot be decoded as a PNG: it is damaged or incomplete. '
-            'Make it again with the converter that made it.'
-        )
-    if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
-        raise ValueError(
-            f'{path} is no panoptic PNG: expected 8-bit RGB, got shape {bgr.shape} '
-            f"and type {bgr.dtype}. Does data_prefix['seg'] name the right folder?"
-        )
-    # The bytes R, G, B, 255 are a little-endian number: the id and, above it, alpha.
-    ids = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]
-    ids &= 2**24 - 1
-    return ids
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
+from mmdet_efficientps.structures.panoptic.index_map import (
+    SEGMENT_DTYPE,
+    make_index_map,
+    segment_table,
+)
 
 
 @TRANSFORMS.register_module()
@@ -157,7 +118,7 @@ class LoadPanopticMap(BaseTransform):
         path = results.get('seg_map_path')
         if path is None:
             return results
-        ids = load_panoptic_png(path, self.imdecode_backend, self.backend_args)
+        ids = read_panoptic_png(path, self.imdecode_backend, self.backend_args)
         self._check_size(ids, results)
         segments = results['segments_info']
         try:

@@ -2,8 +2,8 @@
 """Measures on arrays."""
 
 from .boundaries import boundary_distance, boundary_overlaps, segment_boundaries
+from .cityscapes_ap import InstanceOverlaps, average_precision, instance_overlaps
 from .coco_mask_ap import accumulate_coco_matches, match_coco_masks
-from .instance_ap import InstanceOverlaps, average_precision, instance_overlaps
 from .panoptic_errors import (
     PixelError,
     confused_segments,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mmdet_efficientps.utils.panoptic_ids import index_segments
+from mmdet_efficientps.structures.panoptic import index_segments
 
 from .segment_overlaps import segment_overlaps
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmdet_efficientps.utils.panoptic_ids import index_segments
+from mmdet_efficientps.structures.panoptic import index_segments
 
 
 def constant_runs(*maps: np.ndarray) -> tuple[np.ndarray, ...]:

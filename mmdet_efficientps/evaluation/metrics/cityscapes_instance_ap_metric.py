@@ -9,12 +9,12 @@ from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 from mmdet.registry import METRICS
 from mmengine.fileio import get
 
-from mmdet_efficientps.evaluation.functional.instance_ap import (
+from mmdet_efficientps.evaluation.functional.cityscapes_ap import (
     InstanceOverlaps,
     average_precision,
     instance_overlaps,
 )
-from mmdet_efficientps.utils.mask_rle import segments_to_rle
+from mmdet_efficientps.structures.run_length_masks import segments_to_rle
 
 from .instance_metric import DetectedInstances, InstanceMetric, TrueInstances
 

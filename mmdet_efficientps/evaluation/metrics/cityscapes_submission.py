@@ -11,8 +11,8 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from pycocotools import mask as mask_api
 
+from mmdet_efficientps.structures.run_length_masks import masks_to_rle
 from mmdet_efficientps.utils import atomic_path
-from mmdet_efficientps.utils.mask_rle import masks_to_rle
 
 from .dump_panoptic_results import DumpPanopticResults
 from .sample_fields import get_prediction

@@ -10,8 +10,8 @@ import numpy as np
 from mmengine.logging import print_log
 from terminaltables import AsciiTable
 
-from mmdet_efficientps.utils import index_segments
-from mmdet_efficientps.utils.mask_rle import masks_to_rle, segments_to_rle
+from mmdet_efficientps.structures.panoptic import index_segments
+from mmdet_efficientps.structures.run_length_masks import masks_to_rle, segments_to_rle
 
 from .sample_fields import get_prediction, load_gt_ids
 from .sum_metric import SumMetric

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdet_efficientps.datasets.transforms.loading import load_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
 
 # The switch in model.test_cfg.panoptic of each prediction.
 SWITCHES = {
@@ -66,13 +66,13 @@ def load_gt_ids(sample: Mapping, backend_args: dict | None = None) -> np.ndarray
     if backend_args is None and os.path.isfile(path):
         stat = os.stat(path)
         return _load_once(path, (stat.st_size, stat.st_mtime_ns))
-    return load_panoptic_png(path, backend_args=backend_args)
+    return read_panoptic_png(path, backend_args=backend_args)
 
 
 # Every metric of an evaluator wants the ground truth of the same few images.
 @lru_cache(maxsize=4)
 def _load_once(path: str, stamp: tuple[int, int]) -> np.ndarray:
     """Read a local PNG unless it is one of the last; ``stamp`` tells a new one."""
-    ids = load_panoptic_png(path)
+    ids = read_panoptic_png(path)
     ids.flags.writeable = False
     return ids

@@ -12,7 +12,7 @@ from mmdet.structures.bbox import bbox2roi, scale_boxes
 from mmdet.utils import InstanceList
 from torch import Tensor
 
-from mmdet_efficientps.utils.mask_rle import crop_to_rle
+from mmdet_efficientps.structures.run_length_masks import crop_to_rle
 
 
 @MODELS.register_module()

@@ -24,7 +24,7 @@ from mmdet_efficientps.evaluation.functional.panoptic_quality import (
     summarize,
 )
 from mmdet_efficientps.evaluation.functional.segment_overlaps import segment_overlaps
-from mmdet_efficientps.utils import index_segments
+from mmdet_efficientps.structures.panoptic import index_segments
 
 from ..panoptic_drawing import encode_panoptic, panoptic_overlay
 from .page import write_page

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_efficientps.utils.panoptic_ids import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 
 @pytest.fixture

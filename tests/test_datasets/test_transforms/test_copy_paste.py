@@ -6,7 +6,7 @@ import pytest
 
 from mmdet_efficientps.datasets.transforms import PanopticCopyPaste
 from mmdet_efficientps.datasets.transforms.copy_paste import paste_segments
-from mmdet_efficientps.datasets.transforms.panoptic_map import (
+from mmdet_efficientps.structures.panoptic.index_map import (
     SEGMENT_DTYPE,
     label_map,
     segment_table,

@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 from mmdet_efficientps.structures import PanopticMasks
-from mmdet_efficientps.utils.panoptic_ids import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 ROOT = Path(__file__).parents[3]
 VOID = 255

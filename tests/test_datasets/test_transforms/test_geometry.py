@@ -10,7 +10,7 @@ from mmdet.structures.mask import BitmapMasks
 
 from mmdet_efficientps.datasets.transforms import RandomScaleCrop
 from mmdet_efficientps.datasets.transforms.geometry import scaled_window
-from mmdet_efficientps.datasets.transforms.panoptic_map import (
+from mmdet_efficientps.structures.panoptic.index_map import (
     SEGMENT_DTYPE,
     segment_table,
 )

@@ -6,9 +6,8 @@ from PIL import Image
 from mmdet_efficientps.datasets.transforms import (
     LoadCheckedImage,
     LoadPanopticMap,
-    load_panoptic_png,
 )
-from mmdet_efficientps.utils.panoptic_ids import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb, read_panoptic_png
 
 VOID = 255
 
@@ -16,7 +15,7 @@ VOID = 255
 def test_png_gives_its_ids(tmp_path):
     ids = np.array([[0, 1, 255], [256, 65536, 2**24 - 1]])
     Image.fromarray(id2rgb(ids)).save(tmp_path / 'label.png')
-    loaded = load_panoptic_png(str(tmp_path / 'label.png'))
+    loaded = read_panoptic_png(str(tmp_path / 'label.png'))
     assert loaded.dtype == np.int32
     assert loaded.tolist() == ids.tolist()
 
@@ -90,7 +89,7 @@ def test_label_map_of_another_kind_is_refused(tmp_path, dtype):
     path = tmp_path / 'labelIds.png'
     Image.fromarray(np.full((4, 4), 7, dtype=dtype)).save(path)
     with pytest.raises(ValueError, match='expected 8-bit RGB'):
-        load_panoptic_png(str(path))
+        read_panoptic_png(str(path))
 
 
 @pytest.mark.parametrize('content', [b'', b'no image'])

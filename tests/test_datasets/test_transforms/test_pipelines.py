@@ -9,7 +9,7 @@ import pytest
 from mmdet.registry import DATASETS
 from PIL import Image
 
-from mmdet_efficientps.utils.panoptic_ids import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 SHAPE = (32, 48)
 CLASSES = ['bus', 'car', 'road']

@@ -12,8 +12,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
-from mmdet_efficientps.datasets.toy_city import write_toy_city
-from mmdet_efficientps.datasets.transforms.loading import load_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
+from mmdet_efficientps.testing.toy_city import write_toy_city
 
 NUM_IMAGES = 5
 CAR, PERSON, CARAVAN = 26, 24, 29
@@ -38,7 +38,7 @@ def edit_ground_truth(root):
 
 def predict(info, rng):
     """A data sample with predictions that are partly right."""
-    gt_ids = load_panoptic_png(info['seg_map_path'])
+    gt_ids = read_panoptic_png(info['seg_map_path'])
     sample = DetDataSample(
         metainfo={
             key: info[key]

@@ -16,7 +16,7 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmdet_efficientps.datasets.transforms.loading import load_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
 
 ALL = [
     dict(type='CityscapesInstanceAPMetric'),
@@ -55,7 +55,7 @@ def test_coco_ap_is_that_of_pycocotools_from_files(city, metrics, tmp_path):
         )
 
     for sample in city.samples:
-        ids = load_panoptic_png(sample.seg_map_path)
+        ids = read_panoptic_png(sample.seg_map_path)
         for segment in sample.segments_info:
             if segment['category'] < 8:
                 (rle,) = encode_mask_results([ids == segment['id']])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmdet_efficientps.evaluation.functional import decode_panoptic_seg
 from mmdet_efficientps.evaluation.metrics import panoptic_quality_metric
-from mmdet_efficientps.utils.panoptic_ids import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 META = {
     'classes': ('person', 'car', 'road', 'sky'),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmdet_efficientps.evaluation.metrics.sample_fields import load_gt_ids
-from mmdet_efficientps.utils import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 
 def write(path, segment_id):

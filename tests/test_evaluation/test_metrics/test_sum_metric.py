@@ -12,7 +12,7 @@ from mmengine.dataset import DefaultSampler
 
 from mmdet_efficientps.evaluation import DumpPanopticResults, PanopticQualityMetric
 from mmdet_efficientps.evaluation.metrics import SumMetric
-from mmdet_efficientps.evaluation.panoptic_files import write_panoptic_png
+from mmdet_efficientps.structures.panoptic import write_panoptic_png
 
 META = {
     'classes': ('person', 'car', 'road', 'sky'),

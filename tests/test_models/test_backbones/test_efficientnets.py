@@ -12,9 +12,9 @@ from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmdet_efficientps.datasets.toy_city import render_scene
+from mmdet_efficientps.checkpoints import lite_state_dict
 from mmdet_efficientps.models import EfficientNetLite, InPlaceABN, SEFreeEfficientNet
-from mmdet_efficientps.models.backbones.efficientnet_lite import lite_state_dict
+from mmdet_efficientps.testing.toy_city import render_scene
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
 CHANNELS = {

@@ -13,7 +13,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
-from mmdet_efficientps.utils.mask_rle import masks_to_rle
+from mmdet_efficientps.structures.run_length_masks import masks_to_rle
 
 CONFIG = (
     Path(__file__).parents[3]

@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmdet_efficientps.models import SeparableConv, SeparableConvMaskHead
-from mmdet_efficientps.utils.mask_rle import masks_to_rle
+from mmdet_efficientps.structures.run_length_masks import masks_to_rle
 
 
 def make_roi_head(mask_type='SeparableConvMaskHead'):

@@ -6,34 +6,16 @@ split and expect the other to be kept.
 """
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
-import prepare_dataset
-
-from mmdet_efficientps.utils import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb
 
 # Both have the aspect of the size the data set is scored at.
 KITTI_SIZE, IDD_SIZE = (320, 96), (64, 36)
 SIZE = (16, 8)
-
-
-@pytest.fixture(scope='session')
-def prepare():
-    """Run the command in this process."""
-
-    def _prepare(*arguments):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', ['prepare_dataset.py', *map(str, arguments)])
-            prepare_dataset.main()
-
-    return _prepare
 
 
 def save(pixels, path):
@@ -150,7 +132,7 @@ def write_idd(root):
 
 def vistas_categories(version):
     """Categories as in a shipped json; those of v2.0 with ids of their own."""
-    folder = Path(prepare_dataset.__file__).parents[1] / 'mmdet_efficientps/datasets'
+    folder = Path(__file__).parents[1] / 'datasets'
     table = json.loads((folder / f'labels/mapillary_vistas_{version}.json').read_text())
     # Ids that are not the place in the table: they must be read, not guessed.
     offset = 0 if version == 'v1.2' else 500
@@ -276,24 +258,3 @@ WRITERS = {
     'vistas': write_vistas,
     'vistas-instances': write_vistas_instances,
 }
-
-
-@pytest.fixture
-def write_tree(tmp_path):
-    """Write the miniature of a kind; gives what to spoil and what to expect."""
-
-    def _write_tree(kind, folder='download', **kwargs):
-        root = tmp_path / folder
-        tree = SimpleNamespace(
-            kind=kind.partition('-')[0], root=root, **WRITERS[kind](root, **kwargs)
-        )
-        tree.read = lambda out=root: json.loads((out / tree.json).read_text())
-        return tree
-
-    return _write_tree
-
-
-@pytest.fixture(params=WRITERS)
-def tree(request, write_tree):
-    """The miniature of each kind."""
-    return write_tree(request.param)

@@ -14,7 +14,7 @@ import numpy as np
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official
 from pycocotools import mask as mask_api
 
-from mmdet_efficientps.utils.mask_rle import rle_intersections
+from mmdet_efficientps.structures.run_length_masks import rle_intersections
 
 # Ids below are groups of objects for cityscapesscripts.
 _FIRST_OBJECT_ID = 1000

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmdet_efficientps.utils.panoptic_ids import index_segments
+from .ids import index_segments
 
 # What mmcv and mmdet fill borders of a semantic map with is void in both maps.
 IGNORE_INDEX = 255

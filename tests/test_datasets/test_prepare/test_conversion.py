@@ -8,17 +8,17 @@ import time
 import cv2
 import numpy as np
 import pytest
-from dataset_converters import conversion, kitti
-from dataset_converters.conversion import (
+from PIL import Image
+
+from mmdet_efficientps.datasets.prepare import conversion, kitti
+from mmdet_efficientps.datasets.prepare.conversion import (
     BadInputError,
     Job,
     Panoptic,
     Split,
     convert_split,
 )
-from PIL import Image
-
-from mmdet_efficientps.datasets.transforms import load_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
 
 CATEGORIES = [{'id': 3, 'name': 'road', 'isthing': 0}]
 
@@ -59,7 +59,7 @@ def assert_complete(split):
     assert [image['id'] for image in content['images']] == list(range(6))
     for number, annotation in enumerate(content['annotations']):
         path = split.json_path.with_suffix('') / annotation['file_name']
-        assert (load_panoptic_png(str(path)) == number + 1).all()
+        assert (read_panoptic_png(str(path)) == number + 1).all()
         (segment,) = annotation['segments_info']
         assert segment == {
             'id': number + 1,

@@ -3,13 +3,13 @@ import json
 
 import numpy as np
 import pytest
-from dataset_converters import coco_polygons
-from dataset_converters.conversion import convert_split
 from PIL import Image
 from pycocotools import mask as mask_utils
 
 from mmdet_efficientps.datasets import PanopticDataset
-from mmdet_efficientps.utils.panoptic_ids import rgb2id
+from mmdet_efficientps.datasets.prepare import coco_polygons
+from mmdet_efficientps.datasets.prepare.conversion import convert_split
+from mmdet_efficientps.structures.panoptic import rgb2id
 
 HEIGHT, WIDTH = 10, 20
 CATEGORIES = [

@@ -10,7 +10,8 @@ and evaluation; the images stay as they are and are resized when they are loaded
 import argparse
 from pathlib import Path
 
-from mmdet_efficientps.utils import ProblemList, rgb2id
+from mmdet_efficientps.structures.panoptic import rgb2id
+from mmdet_efficientps.utils import ProblemList
 
 from .cityscapes import CATEGORIES, draw_label_values
 from .conversion import (

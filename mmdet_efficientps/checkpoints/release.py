@@ -18,8 +18,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdet_efficientps.models.backbones import SEFreeEfficientNet
-
-from .checkpoint_loading import CheckpointError, check_keys, check_state_dict
+from mmdet_efficientps.utils.checkpoint_loading import (
+    CheckpointError,
+    check_keys,
+    check_state_dict,
+)
 
 # Stages of the released backbone that share one stage of mmdet's EfficientNet,
 # which starts a stage only where the stride is 2: released stage -> (ours, first).

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from mmdet_efficientps.datasets.label_table import categories_of, load_label_table
-from mmdet_efficientps.utils import VOID_ID, ProblemList, rgb2id
+from mmdet_efficientps.structures.panoptic import VOID_ID, rgb2id
+from mmdet_efficientps.utils import ProblemList
 
 from .conversion import (
     BadInputError,

@@ -3,10 +3,10 @@ import json
 
 import numpy as np
 import pytest
-from dataset_converters import idd
 from PIL import Image
 
-from mmdet_efficientps.datasets.transforms import load_panoptic_png
+from mmdet_efficientps.datasets.prepare import idd
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
 
 WIDTH, HEIGHT = 64, 36
 
@@ -31,7 +31,7 @@ def prepared(tree, prepare, *arguments):
     content = tree.read()
     (annotation,) = [a for a in content['annotations'] if 'good' in a['image_id']]
     path = tree.root / 'gtFine/idd_panoptic_train' / annotation['file_name']
-    return load_panoptic_png(str(path)), annotation['segments_info']
+    return read_panoptic_png(str(path)), annotation['segments_info']
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@
 import argparse
 from pathlib import Path
 
-from mmdet_efficientps.datasets.toy_city import write_toy_city
+from mmdet_efficientps.datasets.prepare.cityscapes import prepare_cityscapes
 
-from .cityscapes import prepare_cityscapes
+from .writer import write_toy_city
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from mmdet.structures.mask import BitmapMasks
 
-from mmdet_efficientps.datasets.transforms.panoptic_map import (
+from mmdet_efficientps.structures.panoptic.index_map import (
     SEGMENT_DTYPE,
     label_map,
     make_index_map,

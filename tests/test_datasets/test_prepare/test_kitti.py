@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_efficientps.datasets.transforms import load_panoptic_png
-from mmdet_efficientps.utils import id2rgb
+from mmdet_efficientps.structures.panoptic import id2rgb, read_panoptic_png
 
 
 def prepared(tree, prepare):
@@ -12,7 +11,7 @@ def prepared(tree, prepare):
     prepare('kitti', tree.root, '--nproc', '1')
     content = tree.read()
     (annotation,) = [a for a in content['annotations'] if a['image_id'] == 'good']
-    ids = load_panoptic_png(
+    ids = read_panoptic_png(
         str(tree.root / 'kitti_panoptic_training' / annotation['file_name'])
     )
     return ids, {s['id']: s for s in annotation['segments_info']}

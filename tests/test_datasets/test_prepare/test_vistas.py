@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from mmdet_efficientps.datasets import MapillaryVistasV2PanopticDataset
-from mmdet_efficientps.datasets.transforms import load_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png
 
 SPLITS = ('training', 'validation')
 
@@ -19,7 +19,7 @@ def prepared(tree, prepare, version='v1.2', name='good'):
     (annotation,) = [a for a in content['annotations'] if a['image_id'] == name]
     png = path.with_suffix('') / annotation['file_name']
     found = {s['id']: names[s['category_id']] for s in annotation['segments_info']}
-    return png, load_panoptic_png(str(png)), found
+    return png, read_panoptic_png(str(png)), found
 
 
 def test_upper_byte_is_the_label_and_lower_the_instance(write_tree, prepare):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_api
 
-from mmdet_efficientps.utils.mask_rle import (
+from mmdet_efficientps.structures.run_length_masks import (
     crop_to_rle,
     masks_to_rle,
     rle_intersections,

@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 from pycocotools import mask as mask_utils
 
-from mmdet_efficientps.utils import VOID_ID, ProblemList, distinct_color
+from mmdet_efficientps.structures.panoptic import VOID_ID, distinct_color
+from mmdet_efficientps.utils import ProblemList
 
 from .conversion import (
     BadInputError,

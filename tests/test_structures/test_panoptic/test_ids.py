@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mmdet_efficientps.utils.panoptic_ids import id2rgb, index_segments, rgb2id
+from mmdet_efficientps.structures.panoptic import id2rgb, index_segments, rgb2id
 
 
 def test_ids_are_little_endian_in_rgb():

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmdet_efficientps.datasets.label_table import categories_of, load_label_table
-from mmdet_efficientps.utils import VOID_ID, ProblemList
+from mmdet_efficientps.structures.panoptic import VOID_ID
+from mmdet_efficientps.utils import ProblemList
 
 from .conversion import (
     BadInputError,

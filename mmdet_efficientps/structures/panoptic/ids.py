@@ -5,7 +5,6 @@ A panoptic PNG holds one segment id per pixel, spread over its three colour
 channels: ``id = R + 256 * G + 65536 * B``. Id 0 is void: no label there.
 """
 
-import colorsys
 from collections.abc import Sequence
 
 import numpy as np
@@ -90,17 +89,3 @@ def index_segments(
         unlisted = np.unique(ids[(index == void) & (ids != VOID_ID)])
         raise ValueError(f'segment ids without an entry: {unlisted.tolist()}')
     return index
-
-
-def distinct_color(number: int) -> tuple[int, int, int]:
-    """Give a colour to a class that has none.
-
-    Args:
-        number (int): Number of the class.
-
-    Returns:
-        tuple[int, int, int]: RGB, 0..255; classes of near numbers differ in hue.
-    """
-    # Steps of the golden ratio keep neighbouring hues apart.
-    rgb = colorsys.hsv_to_rgb(number * 0.618 % 1, 0.7, 0.9)
-    return tuple(round(255 * channel) for channel in rgb)

@@ -8,7 +8,7 @@ from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
-from mmdet_efficientps.datasets.toy_city import render_scene, write_toy_city
+from mmdet_efficientps.testing.toy_city import render_scene, write_toy_city
 
 EVALUATED = {
     label.name: label.id for label in cityscapes_labels if not label.ignoreInEval

@@ -26,8 +26,9 @@ from PIL import ExifTags, Image
 from rich.progress import track
 from terminaltables import AsciiTable
 
-from mmdet_efficientps.datasets.transforms.panoptic_map import measure_segments
-from mmdet_efficientps.utils import VOID_ID, ProblemList, atomic_path, id2rgb
+from mmdet_efficientps.structures.panoptic import VOID_ID, id2rgb
+from mmdet_efficientps.structures.panoptic.index_map import measure_segments
+from mmdet_efficientps.utils import ProblemList, atomic_path
 
 # Part of the fingerprint of every PNG: raise it when a rule of conversion changes.
 RULES_VERSION = 1

@@ -1,0 +1,75 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Panoptic PNGs: 8-bit RGB with id = R + 256 G + 65536 B."""
+
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+from mmengine.fileio import get
+
+from mmdet_efficientps.utils import atomic_path
+
+
+def read_panoptic_png(
+    path: str, imdecode_backend: str = 'cv2', backend_args: dict | None = None
+) -> np.ndarray:
+    """Read the segment ids of a panoptic PNG.
+
+    Args:
+        path (str): The PNG, 8-bit RGB with id = R + 256 G + 65536 B.
+        imdecode_backend (str): Decoder for :func:`mmcv.imfrombytes`.
+            Defaults to 'cv2'.
+        backend_args (dict | None): Storage backend of ``mmengine.fileio``.
+            Defaults to None.
+
+    Returns:
+        np.ndarray: Segment ids, shape (H, W), int32, 0 = void.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not an image or not 8-bit RGB.
+    """
+    content = get(path, backend_args=backend_args)
+    # OpenCV raises on an empty buffer and gives None on any other damage.
+    bgr = (
+        mmcv.imfrombytes(content, flag='unchanged', backend=imdecode_backend)
+        if content
+        else None
+    )
+    if bgr is None:
+        raise ValueError(
+            f'{path} cannot be decoded as a PNG: it is damaged or incomplete. '
+            'Make it again with the converter that made it.'
+        )
+    if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
+        raise ValueError(
+            f'{path} is no panoptic PNG: expected 8-bit RGB, got shape {bgr.shape} '
+            f"and type {bgr.dtype}. Does data_prefix['seg'] name the right folder?"
+        )
+    # The bytes R, G, B, 255 are a little-endian number: the id and, above it, alpha.
+    ids = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]
+    ids &= 2**24 - 1
+    return ids
+
+
+def write_panoptic_png(path: str | Path, ids: np.ndarray) -> None:
+    """Write segment ids as a panoptic PNG, whole or not at all.
+
+    Args:
+        path (str | Path): The PNG. Folders on the way are made.
+        ids (np.ndarray): Segment ids, shape (H, W), integers 0..2**24 - 1, 0 = void.
+
+    Raises:
+        ValueError: If an id does not fit into three bytes.
+    """
+    if not 0 <= ids.min() <= ids.max() < 2**24:
+        raise ValueError(
+            f'{path}: segment ids must be in 0..{2**24 - 1}, got '
+            f'{ids.min()}..{ids.max()}'
+        )
+    # The bytes of a little-endian number are R, G, B and 0.
+    rgba = np.ascontiguousarray(ids, dtype='<i4').view(np.uint8)
+    bgr = cv2.cvtColor(rgba.reshape(*ids.shape, 4), cv2.COLOR_RGBA2BGR)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode('.png', bgr)[1].tobytes())
