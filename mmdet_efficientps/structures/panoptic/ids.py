@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Segment ids of panoptic PNGs: colours, numbers and indices.
+"""Segment ids of panoptic PNGs: colors, numbers and indices.
 
-A panoptic PNG holds one segment id per pixel, spread over its three colour
+A panoptic PNG holds one segment id per pixel, spread over its three color
 channels: ``id = R + 256 * G + 65536 * B``. Id 0 is void: no label there.
 """
 
@@ -10,26 +10,28 @@ from collections.abc import Sequence
 import numpy as np
 
 VOID_ID = 0
+# What fits into the three bytes of a pixel.
+MAX_ID = 2**24 - 1
 
 
 def rgb2id(color: np.ndarray) -> np.ndarray:
-    """Turn the colours of a panoptic PNG into segment ids.
+    """Turn the colors of a panoptic PNG into segment ids.
 
     Args:
         color (np.ndarray): RGB values, shape (..., 3), uint8.
 
     Returns:
-        np.ndarray: Segment ids 0..2**24 - 1, shape (...), int32.
+        np.ndarray: Segment ids 0..MAX_ID, shape (...), int32.
     """
     ids = color[..., 2].astype(np.int32)
     return (ids << 8 | color[..., 1]) << 8 | color[..., 0]
 
 
 def id2rgb(ids: np.ndarray) -> np.ndarray:
-    """Turn segment ids into the colours of a panoptic PNG.
+    """Turn segment ids into the colors of a panoptic PNG.
 
     Args:
-        ids (np.ndarray): Segment ids 0..2**24 - 1, shape (...), any integer type.
+        ids (np.ndarray): Segment ids 0..MAX_ID, shape (...), any integer type.
 
     Returns:
         np.ndarray: RGB values, shape (..., 3), uint8.
@@ -38,9 +40,9 @@ def id2rgb(ids: np.ndarray) -> np.ndarray:
         ValueError: If an id does not fit into three bytes.
     """
     ids = np.asarray(ids)
-    if ids.size and not 0 <= ids.min() <= ids.max() < 2**24:
+    if ids.size and not 0 <= ids.min() <= ids.max() <= MAX_ID:
         raise ValueError(
-            f'segment ids must be in 0..{2**24 - 1}, got {ids.min()}..{ids.max()}'
+            f'segment ids must be in 0..{MAX_ID}, got {ids.min()}..{ids.max()}'
         )
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
 
@@ -89,3 +91,31 @@ def index_segments(
         unlisted = np.unique(ids[(index == void) & (ids != VOID_ID)])
         raise ValueError(f'segment ids without an entry: {unlisted.tolist()}')
     return index
+
+
+def constant_runs(*maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Cut maps of one size into runs of pixels on which all of them are constant.
+
+    Pixels are taken row after row; a run may go on in the next row.
+
+    Args:
+        *maps (np.ndarray): Maps of the same shape, of any type.
+
+    Returns:
+        tuple[np.ndarray, ...]: For each map its values on the R runs, shape (R, ),
+        and last the lengths of the runs in pixels, shape (R, ), int64.
+
+    Raises:
+        ValueError: If the maps differ in shape.
+    """
+    shapes = [m.shape for m in maps]
+    if len(set(shapes)) > 1:
+        raise ValueError(f'maps differ in size: {shapes}')
+    flat = [m.ravel() for m in maps]
+    starts_run = np.zeros(flat[0].size, dtype=bool)
+    starts_run[:1] = True
+    for values in flat:
+        starts_run[1:] |= values[1:] != values[:-1]
+    starts = np.flatnonzero(starts_run)
+    lengths = np.diff(starts, append=flat[0].size)
+    return *(values[starts] for values in flat), lengths

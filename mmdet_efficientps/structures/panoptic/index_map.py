@@ -16,6 +16,8 @@ from .ids import index_segments
 
 # What mmcv and mmdet fill borders of a semantic map with is void in both maps.
 IGNORE_INDEX = 255
+# Labels of classes are 0..254.
+MAX_CLASSES = IGNORE_INDEX
 
 SEGMENT_DTYPE = np.dtype(
     [('label', np.uint8), ('is_instance', np.bool_), ('is_crowd', np.bool_)]
