@@ -230,6 +230,7 @@ def take_entry(
     what: str,
     where: str,
     problems: ProblemList,
+    prefix: str = '',
 ) -> dict[str, Any] | None:
     """Take the fields of an entry by the rules of this module.
 
@@ -239,12 +240,13 @@ def take_entry(
         what (str): What the entry is, such as 'a segment'.
         where (str): Which one it is, such as 'image 7, segment 3'.
         problems (ProblemList): Gets the problems.
+        prefix (str): Begins the text of every problem. Defaults to ''.
 
     Returns:
         dict[str, Any] | None: The entry with its values; None if there are problems.
     """
     if not isinstance(entry, dict):
-        problems.add(f'{what} is no object with fields', f'{where}: {entry!r}')
+        problems.add(f'{prefix}{what} is no object with fields', f'{where}: {entry!r}')
         return None
     taken = dict(entry)
     is_whole = True
@@ -261,7 +263,7 @@ def take_entry(
         if found is _REQUIRED:
             is_whole = False
             problems.add(
-                f"'{name}' of {what} must be {rule.wanted}",
+                f"{prefix}'{name}' of {what} must be {rule.wanted}",
                 f'{where}: {"it is missing" if value is None else repr(value)}',
             )
         taken[name] = found
@@ -298,7 +300,7 @@ def take_entries(
     for number_, entry in enumerate(entries):
         given = entry.get('id') if isinstance(entry, dict) else None
         where = f'{name}[{number_}]' if given is None else f'{name}, id {given!r}'
-        found = take_entry(entry, fields, f'{prefix}{what}', where, problems)
+        found = take_entry(entry, fields, what, where, problems, prefix)
         if found is None:
             continue
         if str(found['id']) in taken:
@@ -408,7 +410,7 @@ class PanopticAnnotations:
             given = raw.get('image_id') if isinstance(raw, dict) else None
             where = f'annotations[{place}]' if given is None else f'image {given}'
             annotation = take_entry(
-                raw, ANNOTATION_FIELDS, f'{prefix}an annotation', where, problems
+                raw, ANNOTATION_FIELDS, 'an annotation', where, problems, prefix
             )
             if annotation is None:
                 continue
@@ -435,7 +437,7 @@ class PanopticAnnotations:
             where = f'image {annotation["image_id"]}, segment '
             where += f'number {place}' if given is None else f'{given}'
             segment = take_entry(
-                raw, SEGMENT_FIELDS, f'{prefix}a segment', where, problems
+                raw, SEGMENT_FIELDS, 'a segment', where, problems, prefix
             )
             if segment is None:
                 continue
