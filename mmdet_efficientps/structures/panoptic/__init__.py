@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """The COCO-panoptic format: ids, maps, PNGs, classes, annotations, output folders."""
 
+from mmdet_efficientps.utils import check_output, path_inside
+
 from .annotations import (
     ImageId,
     PanopticAnnotations,
@@ -12,7 +14,7 @@ from .annotations import (
 from .classes import PanopticClass, PanopticClasses
 from .colors import choose_colors
 from .ids import MAX_ID, VOID_ID, constant_runs, id2rgb, index_segments, rgb2id
-from .output_folder import Journal, PanopticOutput, check_output, path_inside
+from .output_folder import Journal, PanopticOutput
 from .png import read_panoptic_png, write_panoptic_png
 
 __all__ = [

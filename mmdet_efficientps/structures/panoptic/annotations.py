@@ -213,15 +213,17 @@ def read_json(path: str | Path, backend_args: dict[str, Any] | None = None) -> A
         ) from error
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
     """Write a json, whole or not at all.
 
     Args:
         path (str | Path): The file. Folders on the way are made.
         content (Any): What json can hold.
+        indent (int | None): Spaces to indent by, for people who read the file.
+            Defaults to None, everything in one line.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding='utf-8')
+        temporary.write_text(json.dumps(content, indent=indent), encoding='utf-8')
 
 
 def take_entry(
