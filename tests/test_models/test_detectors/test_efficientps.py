@@ -38,7 +38,10 @@ def cfg():
 @pytest.fixture(scope='module')
 def model(cfg):
     torch.manual_seed(0)
-    return MODELS.build(cfg)
+    model = MODELS.build(cfg)
+    # masks of an untrained network may be off everywhere, and are then not fused
+    torch.nn.init.constant_(model.roi_head.mask_head.conv_logits.bias, 1.0)
+    return model
 
 
 def make_sample(height, width, num_things, labelled=True, ignored=0):
@@ -280,6 +283,15 @@ def test_a_strip_trains_beside_another_image(network, shape):
     total, _ = network.parse_losses(losses)
     assert torch.isfinite(total)
     total.backward()
+
+
+def test_a_single_value_per_channel_cannot_train_and_says_so(model):
+    # 1 x 1 pixels are padded to 32 x 32, which is one cell at stride 32.
+    model.train()
+    batch = make_batch(make_sample(1, 1, num_things=0))
+    data = model.data_preprocessor(batch, training=True)
+    with pytest.raises(ValueError, match='more than one value per channel.*larger'):
+        model.loss(data['inputs'], data['data_samples'])
 
 
 @pytest.mark.parametrize('name', ['mmdet.InPlaceABNSync', InPlaceABNSync])
