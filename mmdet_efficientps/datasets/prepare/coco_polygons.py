@@ -12,6 +12,7 @@ smaller annotation hides the larger one. Pixels without any label are void (id 0
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,11 +37,13 @@ from mmdet_efficientps.utils import ProblemList
 from .conversion import convert
 from .jobs import BadInputError, Job, Panoptic, Split
 from .masks import paint_runs, segmentation_runs
-from .readers import check_same_size, read_image_size
+from .readers import check_size, read_image_size
 from .segments import collect_segments
 from .summary import ConversionReport
 
 STUFF, CROWD, THING = range(3)
+# Bytes, of a temporary file too.
+LONGEST_NAME = 230
 
 
 def _optional(rule: Field, default: Any = None) -> Field:
@@ -62,7 +65,9 @@ FIELDS = {
         'name': CATEGORY_FIELDS['name'],
         'supercategory': CATEGORY_FIELDS['supercategory'],
         # Labelling tools write colors in many ways; those of another get a new one.
-        'color': Field(lambda color: CATEGORY_FIELDS['color'].take(color) or (), '', ()),
+        'color': Field(
+            lambda color: CATEGORY_FIELDS['color'].take(color) or (), '', ()
+        ),
     },
 }
 
@@ -97,9 +102,53 @@ def prepare_coco_polygons(
         ValueError: If the lists of classes do not fit the labels, or ``out`` is no
             json or would overwrite an input. Nothing is written then.
     """
-    split = read_coco_polygons(
-        Path(src_json), Path(image_dir), Path(out), things, stuff, ignore
-    )
+    src_json, image_dir, out = Path(src_json), Path(image_dir), Path(out)
+    if not src_json.is_file():
+        raise FileNotFoundError(f'labels {src_json} do not exist')
+    if not image_dir.is_dir():
+        raise FileNotFoundError(f'image folder {image_dir} does not exist')
+    if out.suffix != '.json':
+        raise ValueError(f'--out must be a .json file, got {out}')
+    problems = ProblemList()
+    source = _read_source(src_json, problems)
+    classes, unused = _select_classes(source, things, stuff, ignore)
+    ignored = {c['id'] for c in source['categories'] if c['name'] in ignore}
+
+    annotations: dict[str, list[dict[str, Any]]] = {
+        str(image['id']): [] for image in source['images']
+    }
+    # An image that is left out takes its annotations with it.
+    known = annotations.keys() | {str(id_) for id_ in source['ids']}
+    for annotation in source['annotations']:
+        key = str(annotation['image_id'])
+        if key not in known:
+            problems.add(
+                f'{src_json}: annotation of an image that is not in images',
+                f'annotation {annotation["id"]} of image {key}',
+            )
+        elif key in annotations and annotation['category_id'] not in ignored:
+            annotations[key].append(annotation)
+    jobs = []
+    for image in source['images']:
+        png_name = _png_name(image['file_name'])
+        if png_name is None:
+            problems.add(
+                f'{src_json}: file_name that no file can have',
+                f'image {image["id"]}: {image["file_name"]!r}',
+            )
+            continue
+        jobs.append(
+            Job(
+                image=image,
+                image_path=image_dir / image['file_name'],
+                png_name=png_name,
+                labels=annotations[str(image['id'])],
+            )
+        )
+    draw = partial(_draw, isthing={c.id: c.isthing for c in classes})
+    sources = [src_json, image_dir]
+    notes = [f'not listed, without annotations: {", ".join(unused)}'] if unused else []
+    split = Split(out, classes, jobs, draw, problems, sources, notes)
     return convert([split], nproc)
 
 
@@ -136,82 +185,6 @@ def read_class_lists(path: str | Path) -> dict[str, list[str]]:
     return lists
 
 
-def read_coco_polygons(
-    src_json: Path,
-    image_dir: Path,
-    out_json: Path,
-    things: Sequence[str] = (),
-    stuff: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-) -> Split:
-    """Read COCO labels to convert them.
-
-    Args:
-        src_json (Path): See :func:`prepare_coco_polygons`, as for all arguments.
-        image_dir (Path): Folder of the images.
-        out_json (Path): Json to write.
-        things (Sequence[str]): Names of the thing classes.
-        stuff (Sequence[str]): Names of the stuff classes.
-        ignore (Sequence[str]): Names of categories that are not drawn.
-
-    Returns:
-        Split: What to convert.
-
-    Raises:
-        FileNotFoundError: If the labels or the image folder are missing.
-        ValueError: If the lists of classes do not fit the labels or ``out_json`` is
-            no .json file.
-    """
-    if not src_json.is_file():
-        raise FileNotFoundError(f'labels {src_json} do not exist')
-    if not image_dir.is_dir():
-        raise FileNotFoundError(f'image folder {image_dir} does not exist')
-    if out_json.suffix != '.json':
-        raise ValueError(f'--out must be a .json file, got {out_json}')
-    problems = ProblemList()
-    source = _read_source(src_json, problems)
-    classes, unused = _select_classes(source, things, stuff, ignore)
-    ignored = {c['id'] for c in source['categories'] if c['name'] in ignore}
-
-    annotations: dict[str, list[dict[str, Any]]] = {
-        str(image['id']): [] for image in source['images']
-    }
-    # An image that is left out takes its annotations with it.
-    known = annotations.keys() | {str(id_) for id_ in source['ids']}
-    for annotation in source['annotations']:
-        key = str(annotation['image_id'])
-        if key not in known:
-            problems.add(
-                f'{src_json}: annotations of images that are not in images',
-                f'annotation {annotation["id"]} of image {key}',
-            )
-        elif key in annotations and annotation['category_id'] not in ignored:
-            annotations[key].append(annotation)
-    jobs = []
-    for image in source['images']:
-        # Labelling tools also write absolute paths, '../..' and those of Windows.
-        parts = [
-            part
-            for part in re.split(r'[/\\]', image['file_name'])
-            if part not in ('', '.', '..') and not re.fullmatch('[A-Za-z]:', part)
-        ]
-        if not parts:
-            problems.add(f'{src_json}: file_name without a name', f'image {image["id"]}')
-            continue
-        jobs.append(
-            Job(
-                image=image,
-                image_path=image_dir / image['file_name'],
-                png_name=Path(*parts).with_suffix('.png').as_posix(),
-                labels=annotations[str(image['id'])],
-            )
-        )
-    draw = partial(_draw, isthing={c.id: c.isthing for c in classes})
-    sources = [src_json, image_dir]
-    notes = [f'not listed, without annotations: {", ".join(unused)}'] if unused else []
-    return Split(out_json, classes, jobs, draw, problems, sources, notes)
-
-
 def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
     """Read the labels.
 
@@ -231,9 +204,7 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
     lists = content if isinstance(content, dict) else {}
     missing = [name for name in FIELDS if not isinstance(lists.get(name), list)]
     if missing:
-        raise ValueError(
-            f'{src_json} lacks the lists {missing}: labels in the COCO format are needed'
-        )
+        raise ValueError(f'{src_json} is not in the COCO format: it lacks {missing}')
     source: dict[str, list[Any]] = {}
     for name, fields in FIELDS.items():
         what = f'an entry of {name}'
@@ -255,6 +226,26 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
             if image[key] is None:
                 del image[key]
     return source
+
+
+def _png_name(file_name: str) -> str | None:
+    """Name the PNG of an image; None if no image can have that name.
+
+    Labelling tools also write absolute paths, those of Windows, and some that go up:
+    what leads out of a folder is left away.
+    """
+    parts = [
+        part
+        for part in re.split(r'[/\\]', file_name)
+        if part not in ('', '.', '..') and not re.fullmatch('[A-Za-z]:', part)
+    ]
+    try:
+        is_possible = parts and max(len(os.fsencode(p)) for p in parts) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return None
+    if not is_possible or '\0' in file_name:
+        return None
+    return Path(*parts).with_suffix('.png').as_posix()
 
 
 def _repeated(entries: Iterable[dict[str, Any]]) -> list[str]:
@@ -322,7 +313,7 @@ def _draw(job: Job, isthing: dict[int, bool]) -> Panoptic:
     """Check and draw one image."""
     width, height = read_image_size(job.image_path)
     size = job.image.get('width', width), job.image.get('height', height)
-    check_same_size((width, height), size, job.image_path)
+    check_size((width, height), size, job.image_path)
     if repeated := _repeated(job.labels):
         raise BadInputError(
             'annotation ids that an image has twice', f'{job.image_path}: {repeated}'
@@ -356,12 +347,15 @@ def draw_panoptic(
         category = annotation['category_id']
         try:
             if category not in isthing:
-                raise ValueError(f'category {category} that is not in categories')
+                raise ValueError(f'category_id that is not in categories: {category}')
             runs = segmentation_runs(annotation.get('segmentation'), height, width)
         except ValueError as error:
+            kind, _, detail = str(error).partition(': ')
+            which = annotation.get('id')
+            which = f'number {place}' if which is None else which
             problems.add(
-                f'annotations left out: {error}',
-                f'{name}: annotation {annotation.get("id", f"number {place}")}',
+                f'annotation left out: {kind}',
+                ': '.join(filter(None, (name, f'annotation {which}', detail))),
             )
             continue
         if not isthing[category]:

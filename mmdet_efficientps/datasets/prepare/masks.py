@@ -7,7 +7,6 @@ image, so that an image may have any number of masks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -43,7 +42,8 @@ def check_coordinates(
         side = (width, height)[k % 2]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError('polygon with coordinates that are no numbers')
-        if not (math.isfinite(value) and -side <= value <= 2 * side):
+        # Not-a-number is in no interval.
+        if not -side <= value <= 2 * side:
             raise ValueError('polygon with coordinates far outside the image')
     return [float(value) for value in coordinates]
 
@@ -68,7 +68,8 @@ def segmentation_runs(segmentation: Any, height: int, width: int) -> np.ndarray:
         int64, ascending; pixel ``row + height * column``.
 
     Raises:
-        ValueError: If it is none of these or not of this image; says why.
+        ValueError: If it is none of these or not of this image: what is wrong, and
+            after a colon the numbers.
     """
     if not segmentation:
         raise ValueError('annotation without segmentation')
@@ -95,21 +96,23 @@ def _checked_counts(mask: dict[str, Any], height: int, width: int) -> list[int]:
         raise ValueError('run-length mask without size [height, width]')
     if [integer(side) for side in size] != [height, width]:
         raise ValueError(
-            f'run-length mask of size (height, width) {tuple(size)}, image of '
-            f'{(height, width)}'
+            'run-length mask and image differ in size (height, width): '
+            f'{tuple(size)} and {(height, width)}'
         )
-    counts = mask.get('counts')
-    if isinstance(counts, str | bytes):
-        counts = _decompress(counts if isinstance(counts, bytes) else counts.encode())
-    elif isinstance(counts, list):
-        counts = [integer(count) for count in counts]
+    given = mask.get('counts')
+    counts: list[int] = []
+    if isinstance(given, str | bytes):
+        counts = _decompress(given if isinstance(given, bytes) else given.encode())
+    elif isinstance(given, list):
+        counts = [-1 if (count := integer(c)) is None else count for c in given]
     else:
         raise ValueError('run-length mask without counts')
-    if any(count is None or count < 0 for count in counts):
+    if min(counts, default=0) < 0:
         raise ValueError('run-length mask with counts that are no numbers of pixels')
     if sum(counts) != height * width:
         raise ValueError(
-            f'run-length mask of {sum(counts)} pixels, image of {height * width}'
+            'run-length mask whose counts are not the pixels of the image: '
+            f'{sum(counts)} and {height * width}'
         )
     return counts
 

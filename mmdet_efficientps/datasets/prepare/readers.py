@@ -121,8 +121,11 @@ def read_color_map(path: Path) -> np.ndarray:
         raise BadInputError('label PNG is damaged or not 8-bit RGB', path) from error
 
 
-def check_same_size(
-    image_size: tuple[int, int], label_size: tuple[int, ...], image_path: Path
+def check_size(
+    image_size: tuple[int, int],
+    label_size: tuple[int, ...],
+    image_path: Path,
+    same_view: bool = False,
 ) -> None:
     """Check that image and label have one size.
 
@@ -130,33 +133,17 @@ def check_same_size(
         image_size (tuple[int, int]): Width and height of the image.
         label_size (tuple[int, ...]): Width and height of the label.
         image_path (Path): The image, to be named.
+        same_view (bool): For data sets that are brought to one size: their aspect
+            ratios, which differ by one per cent among KITTI's images, are to be the
+            same within two per cent, and the sizes may differ. Defaults to False.
 
     Raises:
         BadInputError: If they differ.
     """
-    if image_size != label_size:
+    products = image_size[0] * label_size[1], image_size[1] * label_size[0]
+    fits = same_view and min(products) > 0.98 * max(products)
+    if not fits and image_size != label_size:
         raise BadInputError(
             'image and label differ in size (width, height)',
             f'{image_path}: {image_size} and {label_size}',
         )
-
-
-def check_same_view(
-    image_size: tuple[int, int], label_size: tuple[int, ...], image_path: Path
-) -> None:
-    """Check that image and label have one aspect ratio, within two per cent.
-
-    For data sets that are brought to one size: those of KITTI images differ by one
-    per cent among each other.
-
-    Args:
-        image_size (tuple[int, int]): Width and height of the image.
-        label_size (tuple[int, ...]): Width and height of the label.
-        image_path (Path): The image, to be named.
-
-    Raises:
-        BadInputError: If they differ more.
-    """
-    products = image_size[0] * label_size[1], image_size[1] * label_size[0]
-    if min(products) <= 0.98 * max(products):
-        check_same_size(image_size, label_size, image_path)
