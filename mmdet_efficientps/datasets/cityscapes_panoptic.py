@@ -5,6 +5,7 @@ import os.path as osp
 
 from mmdet.registry import DATASETS
 
+from .label_table import load_classes
 from .panoptic_dataset import PanopticDataset
 
 
@@ -31,53 +32,7 @@ class CityscapesPanopticDataset(PanopticDataset):
         **kwargs: Arguments of :class:`PanopticDataset`.
     """
 
-    METAINFO = {
-        'thing_classes': (
-            'person',
-            'rider',
-            'car',
-            'truck',
-            'bus',
-            'train',
-            'motorcycle',
-            'bicycle',
-        ),
-        'stuff_classes': (
-            'road',
-            'sidewalk',
-            'building',
-            'wall',
-            'fence',
-            'pole',
-            'traffic light',
-            'traffic sign',
-            'vegetation',
-            'terrain',
-            'sky',
-        ),
-        'palette': [
-            (220, 20, 60),
-            (255, 0, 0),
-            (0, 0, 142),
-            (0, 0, 70),
-            (0, 60, 100),
-            (0, 80, 100),
-            (0, 0, 230),
-            (119, 11, 32),
-            (128, 64, 128),
-            (244, 35, 232),
-            (70, 70, 70),
-            (102, 102, 156),
-            (190, 153, 153),
-            (153, 153, 153),
-            (250, 170, 30),
-            (220, 220, 0),
-            (107, 142, 35),
-            (152, 251, 152),
-            (70, 130, 180),
-        ],
-    }
-    METAINFO['classes'] = METAINFO['thing_classes'] + METAINFO['stuff_classes']
+    METAINFO = load_classes('cityscapes').metainfo()
     PREPARE_HINT = 'python tools/prepare_dataset.py cityscapes <folder of Cityscapes>'
 
     def _image_path(self, image: dict) -> str:

@@ -3,7 +3,7 @@
 
 from mmdet.registry import DATASETS
 
-from .label_table import load_label_table, metainfo_of
+from .label_table import load_classes
 from .panoptic_dataset import PanopticDataset
 
 
@@ -26,5 +26,5 @@ class IDDPanopticDataset(PanopticDataset):
         **kwargs: Arguments of :class:`PanopticDataset`.
     """
 
-    METAINFO = metainfo_of(load_label_table('idd'))
+    METAINFO = load_classes('idd').metainfo()
     PREPARE_HINT = 'python tools/prepare_dataset.py idd <folder of IDD>'

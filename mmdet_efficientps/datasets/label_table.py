@@ -3,7 +3,10 @@
 
 from pathlib import Path
 
+from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 from mmengine.fileio import load
+
+from mmdet_efficientps.structures.panoptic import PanopticClass, PanopticClasses
 
 FOLDER = Path(__file__).with_name('labels')
 
@@ -36,22 +39,25 @@ def categories_of(table: dict[str, list]) -> list[dict]:
     return [{key: label[key] for key in keys} for label in table['classes']]
 
 
-def metainfo_of(table: dict[str, list]) -> dict:
-    """Give the metainfo of a data set, things first.
+def load_classes(name: str) -> PanopticClasses:
+    """Give the evaluated classes of a data set.
 
     Args:
-        table (dict[str, list]): A table of :func:`load_label_table`.
+        name (str): 'cityscapes', whose table is that of cityscapesscripts, or the file
+            name of a table of :func:`load_label_table`.
 
     Returns:
-        dict: classes, thing_classes, stuff_classes and palette.
+        PanopticClasses: The classes in the order of the data set, with the category
+        ids of its panoptic json.
     """
-    # sorted is stable: things and stuff each stay in the order of the data set
-    ordered = sorted(table['classes'], key=lambda label: not label['isthing'])
-    things = tuple(label['name'] for label in ordered if label['isthing'])
-    classes = tuple(label['name'] for label in ordered)
-    return {
-        'classes': classes,
-        'thing_classes': things,
-        'stuff_classes': classes[len(things) :],
-        'palette': [tuple(label['color']) for label in ordered],
-    }
+    if name != 'cityscapes':
+        return PanopticClasses.from_categories(load_label_table(name)['classes'])
+    return PanopticClasses(
+        tuple(
+            PanopticClass(
+                label.id, label.name, label.hasInstances, label.color, label.category
+            )
+            for label in cityscapes_labels
+            if not label.ignoreInEval
+        )
+    )

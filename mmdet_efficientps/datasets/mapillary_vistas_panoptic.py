@@ -3,7 +3,7 @@
 
 from mmdet.registry import DATASETS
 
-from .label_table import load_label_table, metainfo_of
+from .label_table import load_classes
 from .panoptic_dataset import PanopticDataset
 
 
@@ -25,7 +25,7 @@ class MapillaryVistasV1PanopticDataset(PanopticDataset):
         **kwargs: Arguments of :class:`PanopticDataset`.
     """
 
-    METAINFO = metainfo_of(load_label_table('mapillary_vistas_v1.2'))
+    METAINFO = load_classes('mapillary_vistas_v1.2').metainfo()
     PREPARE_HINT = 'python tools/prepare_dataset.py vistas <folder of Vistas>'
 
 
@@ -42,5 +42,5 @@ class MapillaryVistasV2PanopticDataset(PanopticDataset):
         **kwargs: Arguments of :class:`PanopticDataset`.
     """
 
-    METAINFO = metainfo_of(load_label_table('mapillary_vistas_v2.0'))
+    METAINFO = load_classes('mapillary_vistas_v2.0').metainfo()
     PREPARE_HINT = MapillaryVistasV1PanopticDataset.PREPARE_HINT

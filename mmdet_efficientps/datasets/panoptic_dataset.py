@@ -2,13 +2,13 @@
 """Data set with COCO-panoptic annotations and classes of any kind."""
 
 import os.path as osp
-from collections import Counter
 
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import exists, isdir, load
+from mmengine.fileio import exists, isdir
 
-from ..structures.panoptic import distinct_color
+from ..structures.panoptic import PanopticAnnotations, PanopticClasses
+from ..structures.panoptic.index_map import IGNORE_INDEX, MAX_CLASSES
 from ..utils import ProblemList
 
 
@@ -47,10 +47,11 @@ class PanopticDataset(CocoPanopticDataset):
 
     Raises:
         FileNotFoundError: If the annotation file or a folder is missing.
-        ValueError: If the json is damaged, incomplete or not a panoptic one, if the
-            classes of metainfo are not things first or not those of the json, if
-            segments have unknown categories, if ids repeat, if an image has two
-            annotations or, to be trained on, none.
+        ValueError: If the json is damaged, incomplete or not a panoptic one (see
+            :mod:`mmdet_efficientps.structures.panoptic.annotations` for the rules), if
+            the classes of metainfo are not things first or not those of the json, if
+            there are more than 255, if an image that is to be trained on has no
+            annotation.
     """
 
     METAINFO: dict = {}
@@ -67,20 +68,26 @@ class PanopticDataset(CocoPanopticDataset):
             list[dict]: One item per image, in the order of the json.
         """
         self._check_paths()
-        try:
-            content = load(self.ann_file, backend_args=self.backend_args)
-        except ValueError as error:
-            raise ValueError(
-                f'{self.ann_file} is damaged or no json: {error}'
-            ) from error
-        self._check_format(content)
-        annotations = {a['image_id']: a for a in content.get('annotations', [])}
-        self._match_classes(content['categories'])
+        problems = ProblemList()
+        content = PanopticAnnotations.read(
+            self.ann_file,
+            problems,
+            # A test set may have no annotations, which is said below if it matters.
+            needs=('images', 'categories'),
+            backend_args=self.backend_args,
+        )
+        content.check_categories(problems)
+        if problems:
+            raise ValueError(f'{self.ann_file} cannot be used. {problems.summary()}')
+        self._match_classes(content.classes)
         data_list = [
             self.parse_data_info(
-                {'raw_img_info': image, 'raw_ann_info': annotations.get(image['id'])}
+                {
+                    'raw_img_info': image,
+                    'raw_ann_info': content.annotations.get(image['id']),
+                }
             )
-            for image in content['images']
+            for image in content.images
         ]
         if not data_list:
             raise ValueError(f'{self.ann_file} lists no images')
@@ -110,7 +117,7 @@ class PanopticDataset(CocoPanopticDataset):
         segments_info = []
         for segment in annotation['segments_info'] if annotation else []:
             label = self.cat2label[segment['category_id']]
-            iscrowd = int(segment.get('iscrowd', 0))
+            iscrowd = segment['iscrowd']
             is_thing = label < self._num_things
             segments_info.append(
                 {
@@ -126,7 +133,7 @@ class PanopticDataset(CocoPanopticDataset):
                     'ignore_flag': iscrowd,
                     'segment_id': segment['id'],
                 }
-                if 'bbox' in segment:
+                if segment['bbox'] is not None:
                     x, y, width, height = segment['bbox']
                     instance['bbox'] = [x, y, x + width, y + height]
                 instances.append(instance)
@@ -173,23 +180,21 @@ class PanopticDataset(CocoPanopticDataset):
                     + (f'Make it with: {hint}' if hint else 'Check data_root too.')
                 )
 
-    def _match_classes(self, categories: list[dict]) -> None:
+    def _match_classes(self, table: PanopticClasses) -> None:
         """Match the classes of metainfo with the categories of the json by name.
 
         Sets ``cat_ids`` and ``cat2label`` and completes the metainfo.
 
         Args:
-            categories (list[dict]): Categories of the json.
+            table (PanopticClasses): Classes of the json.
 
         Raises:
             ValueError: If they do not fit.
         """
-        json_things = [c['name'] for c in categories if c['isthing']]
-        json_stuff = [c['name'] for c in categories if not c['isthing']]
         meta = self._metainfo
         if not meta.keys() & {'classes', 'thing_classes', 'stuff_classes'}:
-            meta['thing_classes'] = tuple(json_things)
-            meta['stuff_classes'] = tuple(json_stuff)
+            meta['thing_classes'] = table.things
+            meta['stuff_classes'] = table.stuff
         if not meta.keys() >= {'thing_classes', 'stuff_classes'}:
             raise ValueError(
                 'metainfo needs both thing_classes and stuff_classes; leave them and '
@@ -203,8 +208,8 @@ class PanopticDataset(CocoPanopticDataset):
                 f'{things + stuff}, got {list(meta["classes"])}'
             )
         for kind, expected, found in (
-            ('thing', things, json_things),
-            ('stuff', stuff, json_stuff),
+            ('thing', things, table.things),
+            ('stuff', stuff, table.stuff),
         ):
             if sorted(expected) != sorted(found):
                 raise ValueError(
@@ -213,91 +218,21 @@ class PanopticDataset(CocoPanopticDataset):
                     f'{sorted(set(expected) - set(found))}, only in the json: '
                     f'{sorted(set(found) - set(expected))}'
                 )
-        category = {c['name']: c for c in categories}
-        if len(category) < len(categories):
-            raise ValueError(f'{self.ann_file} has two categories of one name')
-        ordered = [category[name] for name in meta['classes']]
-        palette = [
-            tuple(c.get('color', distinct_color(i))) for i, c in enumerate(ordered)
-        ]
-        if len(meta.setdefault('palette', palette)) != len(ordered):
+        if len(meta['classes']) > MAX_CLASSES:
             raise ValueError(
-                f"metainfo['palette'] has {len(meta['palette'])} colours for "
+                f'{self.ann_file} has {len(meta["classes"])} classes, and at most '
+                f'{MAX_CLASSES} can be told apart: {IGNORE_INDEX} marks void in '
+                'semantic maps. Join rare classes, or leave some to void, when the '
+                'annotation file is made'
+            )
+        ordered = table.select(meta['classes'])
+        if len(meta.setdefault('palette', ordered.palette)) != len(ordered):
+            raise ValueError(
+                f"metainfo['palette'] has {len(meta['palette'])} colors for "
                 f'{len(ordered)} classes'
             )
         # For whoever writes predictions with the category ids of the json.
-        meta['categories'] = ordered
+        meta['categories'] = ordered.categories()
         self._num_things = len(things)
-        self.cat_ids = [c['id'] for c in ordered]
-        self.cat2label = {cat_id: label for label, cat_id in enumerate(self.cat_ids)}
-
-    def _check_format(self, content: dict) -> None:
-        """Check that the json is a panoptic one and complete.
-
-        Args:
-            content (dict): Content of the json.
-
-        Raises:
-            ValueError: If it is not.
-        """
-        lists = {'images', 'categories'}
-        if not (isinstance(content, dict) and content.keys() >= lists):
-            raise ValueError(
-                f"{self.ann_file} has no 'images' or no 'categories', so this is not "
-                'a panoptic json'
-            )
-        categories = content['categories']
-        unclear = [c['name'] for c in categories if 'isthing' not in c]
-        if unclear:
-            raise ValueError(
-                f"{self.ann_file}: categories without 'isthing' (1 for a thing, 0 for "
-                f'stuff): {unclear}'
-            )
-        known = {c['id'] for c in categories}
-        problems = ProblemList()
-        for image in content['images']:
-            lacking = {'id', 'file_name', 'width', 'height'} - image.keys()
-            if lacking:
-                problems.add(f'image without {", ".join(sorted(lacking))}', str(image))
-        for kind in ('images', 'categories'):
-            times = Counter(entry.get('id') for entry in content[kind])
-            for repeated in (i for i, n in times.items() if n > 1):
-                problems.add(f'id that occurs twice in {kind}', str(repeated))
-        annotated = set()
-        for annotation in content.get('annotations', []):
-            if 'segments_info' not in annotation:
-                raise ValueError(
-                    f"{self.ann_file}: annotation without 'segments_info', so this is "
-                    'not a panoptic json; tools/prepare_dataset.py coco-polygons makes '
-                    'one from COCO polygons'
-                )
-            if not annotation.keys() >= {'image_id', 'file_name'}:
-                problems.add(
-                    'annotation without image_id or file_name',
-                    annotation.get('file_name', annotation.get('image_id')),
-                )
-                continue
-            image_id = annotation['image_id']
-            if image_id in annotated:
-                problems.add('image with two annotations', image_id)
-            annotated.add(image_id)
-            segment_ids = set()
-            for segment in annotation['segments_info']:
-                if not segment.keys() >= {'id', 'category_id'}:
-                    problems.add(
-                        'segment without id or category_id',
-                        f'{segment} of image {image_id}',
-                    )
-                    continue
-                name = f'segment {segment["id"]} of image {image_id}'
-                if segment['id'] in segment_ids:
-                    problems.add('segment id that occurs twice in an image', name)
-                segment_ids.add(segment['id'])
-                category = segment['category_id']
-                if category not in known:
-                    problems.add(
-                        'category that is not in categories',
-                        f'{name} has category_id {category}',
-                    )
-        if problems:
-            raise ValueError(f'{self.ann_file} cannot be used. {problems.summary()}')
+        self.cat_ids = [c.id for c in ordered]
+        self.cat2label = ordered.label_of

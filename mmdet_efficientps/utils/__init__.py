@@ -3,10 +3,13 @@
 
 from .atomic_file import atomic_path
 from .environment import check_environment
+from .output_paths import check_output, path_inside
 from .problem_list import ProblemList
 
 __all__ = [
     'ProblemList',
     'atomic_path',
     'check_environment',
+    'check_output',
+    'path_inside',
 ]

@@ -165,13 +165,15 @@ def test_all_problems_of_the_json_are_told_at_once(build, content):
     assert '7 x category that is not in categories' in message
     assert 'segment 1 of image 2 has category_id 99' in message
     assert '... and 2 more' in message
-    assert '2 x segment id that occurs twice' in message
-    assert '1 x image with two annotations\n    2' in message
+    assert '2 x segment id that occurs twice in an image' in message
+    assert '1 x two annotations for one image\n    2' in message
 
 
 def test_category_must_say_whether_it_is_a_thing(build, content):
     content['categories'] = [*CATEGORIES, {'id': 8, 'name': 'sky'}]
-    with pytest.raises(ValueError, match=r"without 'isthing'.*\['sky'\]"):
+    with pytest.raises(
+        ValueError, match=r"'isthing' of a category.*\n.*id 8: it is missing"
+    ):
         build()
 
 
@@ -196,7 +198,7 @@ def test_json_without_images_is_refused(build, content):
 @pytest.mark.parametrize('text', ['', '{"images": [', '[]', '{"images": []}'])
 def test_json_that_is_none_or_cut_short_is_named(build, tmp_path, monkeypatch, text):
     monkeypatch.setattr('json.dumps', lambda _: text)
-    with pytest.raises(ValueError, match=r'panoptic\.json (is damaged|has no)'):
+    with pytest.raises(ValueError, match=r'panoptic\.json cannot be used'):
         build()
 
 
@@ -209,20 +211,85 @@ def test_incomplete_entries_are_all_told(build, content):
     with pytest.raises(ValueError, match='5 problems') as error:
         build()
     for text in (
-        'image without width',
+        "'width' of an image must be a positive whole number\n    images, id 1: it is",
         'id that occurs twice in images\n    2',
         'id that occurs twice in categories\n    7',
-        'annotation without image_id or file_name\n    2',
-        "segment without id or category_id\n    {'id': 200",
+        "'file_name' of an annotation must be a text\n    image 2: it is missing",
+        "'category_id' of a segment must be a whole number\n    image 1, segment 200",
     ):
         assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'expected'),
+    [
+        ('bbox', None, {'bbox': None}),
+        ('bbox', [], {'bbox': None}),
+        ('bbox', ['1', 2, 3.0, 4], {'bbox': [1, 2, 4, 6]}),
+        ('iscrowd', None, {'ignore_flag': 0}),
+        ('iscrowd', True, {'ignore_flag': 1}),
+        ('iscrowd', '1', {'ignore_flag': 1}),
+        ('id', '200', {'segment_id': 200}),
+        ('category_id', 26.0, {'bbox_label': 1}),
+    ],
+)
+def test_nulls_and_numbers_in_quotes_are_read(build, content, field, value, expected):
+    content['annotations'][1]['segments_info'][1][field] = value
+    instance = build(metainfo=METAINFO).get_data_info(0)['instances'][0]
+    assert {key: instance.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('id', 2**24),
+        ('id', 0),
+        ('id', 'car'),
+        ('id', True),
+        ('category_id', None),
+        ('iscrowd', 2),
+        ('bbox', [1, 2, 3]),
+        ('bbox', [1, 2, float('nan'), 4]),
+    ],
+)
+def test_values_that_mean_nothing_are_named(build, content, field, value):
+    content['annotations'][1]['segments_info'][1][field] = value
+    with pytest.raises(
+        ValueError, match=rf"'{field}' of a segment must be .*\n.*image 1"
+    ):
+        build()
+
+
+def test_a_byte_order_mark_is_no_damage(build, content, monkeypatch):
+    text = json.dumps(content)
+    monkeypatch.setattr('json.dumps', lambda _: f'\ufeff{text}')
+    assert len(build()) == 2
+
+
+def test_an_image_id_in_quotes_is_the_same_image(build, content):
+    content['annotations'][1]['image_id'] = '1'
+    item = build().get_data_info(0)
+    assert item['img_id'] == 1
+    assert len(item['segments_info']) == 3
+
+
+@pytest.mark.parametrize(('num_classes', 'is_refused'), [(255, False), (256, True)])
+def test_more_classes_than_labels_are_refused(build, content, num_classes, is_refused):
+    content['categories'] = [
+        {'id': k, 'name': f'c{k}', 'isthing': int(k == 26)} for k in range(num_classes)
+    ]
+    if is_refused:
+        with pytest.raises(ValueError, match='256 classes, and at most 255'):
+            build()
+    else:
+        assert build().cat2label[254] == 254
 
 
 def test_classes_of_coco_are_not_inherited():
     assert PanopticDataset.METAINFO == {}
 
 
-def test_classes_without_a_colour_get_one_each(build, content):
+def test_classes_without_a_color_get_one_each(build, content):
     content['categories'] = [
         {k: v for k, v in c.items() if k != 'color'} for c in CATEGORIES
     ]
@@ -232,5 +299,5 @@ def test_classes_without_a_colour_get_one_each(build, content):
 
 
 def test_a_palette_of_another_length_is_refused(build):
-    with pytest.raises(ValueError, match='palette.* has 1 colours for 3 classes'):
+    with pytest.raises(ValueError, match='palette.* has 1 colors for 3 classes'):
         build(metainfo=METAINFO | {'palette': [(0, 0, 0)]})

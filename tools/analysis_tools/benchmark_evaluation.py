@@ -47,9 +47,8 @@ from mmdet_efficientps.evaluation.functional import (
 )
 from mmdet_efficientps.evaluation.panoptic_files import (
     evaluate_panoptic_files,
-    segments_info,
 )
-from mmdet_efficientps.structures.panoptic import write_panoptic_png
+from mmdet_efficientps.structures.panoptic import segments_info, write_panoptic_png
 from mmdet_efficientps.testing.toy_city import render_scene
 
 META = CityscapesPanopticDataset.METAINFO

@@ -14,13 +14,13 @@ Example::
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from mmdet_efficientps.evaluation.functional import report_quality
 from mmdet_efficientps.evaluation.panoptic_files import evaluate_panoptic_files
-from mmdet_efficientps.utils import atomic_path
+from mmdet_efficientps.structures.panoptic import write_json
+from mmdet_efficientps.utils import check_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,6 +67,8 @@ def main() -> None:
     """
     args = parse_args()
     try:
+        if args.out is not None:
+            check_output(args.out, [args.gt, args.pred], '--out')
         quality = evaluate_panoptic_files(
             args.gt,
             args.pred,
@@ -79,8 +81,7 @@ def main() -> None:
         raise SystemExit(f'nothing was scored. {error}') from error
     values, text = report_quality(quality.stats, quality.classes, quality.groups)
     if args.out is not None:
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(json.dumps(values, indent=1))
+        write_json(args.out, values, indent=1)
     print(text)
 
 

@@ -16,7 +16,6 @@ Example::
 """
 
 import argparse
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -26,13 +25,13 @@ import numpy as np
 from mmengine.utils import track_progress_rich
 
 from mmdet_efficientps.datasets.transforms import LoadCheckedImage
+from mmdet_efficientps.evaluation.functional import class_groups
 from mmdet_efficientps.evaluation.panoptic_files import (
     PanopticFiles,
-    classes_of,
     pair_annotations,
     read_image,
 )
-from mmdet_efficientps.structures.panoptic import distinct_color
+from mmdet_efficientps.structures.panoptic import read_json
 from mmdet_efficientps.utils import ProblemList
 from mmdet_efficientps.visualization.report import (
     ClassTable,
@@ -88,7 +87,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_images(
-    folder: Path, annotations: list[dict], content: dict, problems: ProblemList
+    folder: Path, annotations: list[dict], images: list[dict], problems: ProblemList
 ) -> list[Path]:
     """Find the image of every annotation.
 
@@ -100,7 +99,7 @@ def find_images(
     Args:
         folder (Path): Folder of the images.
         annotations (list[dict]): Annotations of the ground truth.
-        content (dict): The json of the ground truth, of which ``images`` is used.
+        images (list[dict]): ``images`` of the ground truth, which may be empty.
         problems (ProblemList): Gets the images that are missing or not unique.
 
     Returns:
@@ -117,7 +116,7 @@ def find_images(
     for path in sorted(folder.rglob('*')):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             by_key.setdefault(key(path.name), []).append(path)
-    file_name = {i['id']: i['file_name'] for i in content.get('images', [])}
+    file_name = {i['id']: i['file_name'] for i in images}
     found = []
     for annotation in annotations:
         image_id = annotation['image_id']
@@ -193,19 +192,21 @@ def main() -> None:
     if problems or not pairs:
         raise SystemExit(f'no report was made. {problems.summary()}')
     annotations = [annotation for annotation, _ in pairs]
-    content = json.loads(args.gt.read_text())
-    paths = find_images(args.images, annotations, content, problems)
+    paths = find_images(args.images, annotations, gt.content.images, problems)
     if problems:
         raise SystemExit(f'no report was made. {problems.summary()}')
-    metrics = json.loads(args.metrics.read_text()) if args.metrics else {}
+    metrics = read_json(args.metrics) if args.metrics else {}
 
-    names, groups = classes_of(gt.categories)
-    palette = [c.get('color', distinct_color(k)) for k, c in enumerate(gt.categories)]
+    table = gt.content.classes
+    names = list(table.names)
+    classes = ClassTable(
+        names, table.palette, class_groups(names, table.things, table.stuff)
+    )
     make = partial(
         report_image,
         folders=(gt.folder, pred.folder),
-        label_of={c['id']: label for label, c in enumerate(gt.categories)},
-        classes=ClassTable(names, palette, groups),
+        label_of=table.label_of,
+        classes=classes,
     )
     jobs = [(*pair, path) for pair, path in zip(pairs, paths, strict=True)]
     probes = [jobs[k] for k in np.linspace(0, len(jobs) - 1, NUM_PROBES).astype(int)]
@@ -231,7 +232,7 @@ def main() -> None:
     write_report(
         args.out,
         [report for _, report in results],
-        ClassTable(names, palette, groups),
+        classes,
         title=args.title or f'{args.pred.parent.name}/{args.pred.name}',
         subtitle=f'{len(jobs)} images. Predictions: {args.pred}. Truth: {args.gt}.',
         metrics=metrics,

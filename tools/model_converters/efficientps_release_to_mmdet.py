@@ -26,7 +26,7 @@ from torch import nn
 
 from mmdet_efficientps.checkpoints import convert_release_state_dict
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
-from mmdet_efficientps.utils import atomic_path
+from mmdet_efficientps.utils import atomic_path, check_output
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
     find_state_dict,
@@ -122,13 +122,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.num_classes and min(args.num_classes) < 1:
         parser.error('--num-classes needs at least one thing and one stuff class')
     try:
+        check_output(args.target, [args.source], 'DST.pth')
         checkpoint = read_checkpoint(args.source, unsafe=args.unsafe_load)
         state = convert_release_state_dict(
             find_state_dict(checkpoint),
             build_release_model(args.arch, args.num_classes),
             reinitialize=args.num_classes is not None,
         )
-    except (CheckpointError, FileNotFoundError) as error:
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     meta = converted_meta(checkpoint, args.source, args.num_classes is not None)
     with atomic_path(args.target) as temporary:

@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Measures on arrays."""
 
+from mmdet_efficientps.structures.panoptic import constant_runs
+
 from .boundaries import boundary_distance, boundary_overlaps, segment_boundaries
 from .cityscapes_ap import InstanceOverlaps, average_precision, instance_overlaps
 from .coco_mask_ap import accumulate_coco_matches, match_coco_masks
@@ -21,7 +23,7 @@ from .panoptic_quality import (
 )
 from .panoptic_segments import decode_panoptic_seg, encoded_quality_stats
 from .quality_report import class_groups, quality_table, quality_values, report_quality
-from .segment_overlaps import constant_runs, segment_overlaps
+from .segment_overlaps import segment_overlaps
 from .semantic_iou import class_iou, count_classes
 
 __all__ = [

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 
-from mmdet_efficientps.structures.panoptic import VOID_ID
+from mmdet_efficientps.structures.panoptic import VOID_ID, constant_runs
 
 from .panoptic_quality import PanopticQualityStat, panoptic_quality_stats
-from .segment_overlaps import constant_runs
 
 
 def decode_panoptic_seg(

@@ -11,35 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmdet_efficientps.structures.panoptic import index_segments
-
-
-def constant_runs(*maps: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Cut maps of one size into runs of pixels on which all of them are constant.
-
-    Pixels are taken row after row; a run may go on in the next row.
-
-    Args:
-        *maps (np.ndarray): Maps of the same shape, of any type.
-
-    Returns:
-        tuple[np.ndarray, ...]: For each map its values on the R runs, shape (R, ),
-        and last the lengths of the runs in pixels, shape (R, ), int64.
-
-    Raises:
-        ValueError: If the maps differ in shape.
-    """
-    shapes = [m.shape for m in maps]
-    if len(set(shapes)) > 1:
-        raise ValueError(f'maps differ in size: {shapes}')
-    flat = [m.ravel() for m in maps]
-    starts_run = np.zeros(flat[0].size, dtype=bool)
-    starts_run[:1] = True
-    for values in flat:
-        starts_run[1:] |= values[1:] != values[:-1]
-    starts = np.flatnonzero(starts_run)
-    lengths = np.diff(starts, append=flat[0].size)
-    return *(values[starts] for values in flat), lengths
+from mmdet_efficientps.structures.panoptic import constant_runs, index_segments
 
 
 def segment_overlaps(

@@ -11,6 +11,7 @@ from mmdet.registry import METRICS
 from mmengine.logging import print_log
 from pycocotools import mask as mask_api
 
+from mmdet_efficientps.structures.panoptic import path_inside
 from mmdet_efficientps.structures.run_length_masks import masks_to_rle
 from mmdet_efficientps.utils import atomic_path
 
@@ -58,18 +59,20 @@ class CityscapesSubmission(DumpPanopticResults):
             ValueError: If a class is not one of Cityscapes, or has another id.
         """
         label_ids = self._label_ids()
+        self.check_inputs(data_samples)
         for sample in data_samples:
+            stem = self.output.stem(sample['img_id'])
             instances = get_prediction(sample, 'pred_instances')
             semantic = get_prediction(sample, 'pred_sem_seg')['sem_seg'][0]
             _write_instances(
                 self.output.folder / 'instance',
-                sample['img_id'],
+                stem,
                 masks_to_rle(instances['masks']),
                 label_ids[instances['labels'].cpu().numpy()],
                 instances['scores'].tolist(),
             )
             _write_png(
-                self.output.folder / 'semantic' / f'{sample["img_id"]}.png',
+                path_inside(self.output.folder / 'semantic', f'{stem}.png'),
                 label_ids[semantic.cpu().numpy()],
             )
         super().process(data_batch, data_samples)
@@ -120,7 +123,7 @@ class CityscapesSubmission(DumpPanopticResults):
 
 def _write_instances(
     folder: Path,
-    image_id: str,
+    stem: str,
     rles: Sequence[dict],
     label_ids: np.ndarray,
     scores: Sequence[float],
@@ -130,10 +133,10 @@ def _write_instances(
     for number, (rle, label_id, score) in enumerate(
         zip(rles, label_ids.tolist(), scores, strict=True)
     ):
-        name = f'masks/{image_id}_{number:03d}.png'
-        _write_png(folder / name, 255 * mask_api.decode(rle))
+        name = f'masks/{stem}_{number:03d}.png'
+        _write_png(path_inside(folder, name), 255 * mask_api.decode(rle))
         lines.append(f'{name} {label_id} {score!r}\n')
-    with atomic_path(folder / f'{image_id}.txt') as temporary:
+    with atomic_path(path_inside(folder, f'{stem}.txt')) as temporary:
         temporary.write_text(''.join(lines))
 
 

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmdet_efficientps.evaluation.functional.panoptic_segments import (
     decode_panoptic_seg,
 )
-from mmdet_efficientps.evaluation.panoptic_files import PanopticOutput
+from mmdet_efficientps.structures.panoptic import PanopticOutput, check_output
 
 from .sample_fields import get_prediction
 
@@ -58,7 +58,8 @@ class DumpPanopticResults(BaseMetric):
         Raises:
             KeyError: If the data set does not name its categories, or the data
                 sample lacks the prediction.
-            ValueError: If a prediction does not fit the classes.
+            ValueError: If a prediction does not fit the classes, or the folder for the
+                files holds photographs or ground truth of the test.
         """
         if 'categories' not in self.dataset_meta:
             raise KeyError(
@@ -66,12 +67,26 @@ class DumpPanopticResults(BaseMetric):
                 'category ids are taken: use a PanopticDataset'
             )
         category_ids = [c['id'] for c in self.dataset_meta['categories']]
+        self.check_inputs(data_samples)
         for sample in data_samples:
             prediction = get_prediction(sample, 'pred_panoptic_seg')
             encoded = prediction['sem_seg'][0].cpu().numpy()
             ids, segments = decode_panoptic_seg(encoded, len(category_ids))
             self.output.add(sample['img_id'], ids, segments, category_ids, get_rank())
             self.results.append(sample['img_id'])
+
+    def check_inputs(self, data_samples: Sequence[dict]) -> None:
+        """Refuse to write where the images of a batch or their labels are.
+
+        Args:
+            data_samples (Sequence[dict]): With ``img_path`` and ``seg_map_path`` if
+                they have them.
+
+        Raises:
+            ValueError: If the folder holds one of these files.
+        """
+        inputs = [s.get(k) for s in data_samples for k in ('img_path', 'seg_map_path')]
+        check_output(self.output.folder, inputs, 'the folder for predictions')
 
     def compute_metrics(self, results: list) -> dict:
         """Write the json.

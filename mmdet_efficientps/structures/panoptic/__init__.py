@@ -1,16 +1,42 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """The COCO-panoptic format: ids, maps, PNGs, classes, annotations, output folders."""
 
-from .classes import distinct_color
-from .ids import VOID_ID, id2rgb, index_segments, rgb2id
+from mmdet_efficientps.utils import check_output, path_inside
+
+from .annotations import (
+    ImageId,
+    PanopticAnnotations,
+    default_png_folder,
+    read_json,
+    segments_info,
+    write_json,
+)
+from .classes import PanopticClass, PanopticClasses
+from .colors import choose_colors
+from .ids import MAX_ID, VOID_ID, constant_runs, id2rgb, index_segments, rgb2id
+from .output_folder import Journal, PanopticOutput
 from .png import read_panoptic_png, write_panoptic_png
 
 __all__ = [
+    'MAX_ID',
     'VOID_ID',
-    'distinct_color',
+    'ImageId',
+    'Journal',
+    'PanopticAnnotations',
+    'PanopticClass',
+    'PanopticClasses',
+    'PanopticOutput',
+    'check_output',
+    'choose_colors',
+    'constant_runs',
+    'default_png_folder',
     'id2rgb',
     'index_segments',
+    'path_inside',
+    'read_json',
     'read_panoptic_png',
     'rgb2id',
+    'segments_info',
+    'write_json',
     'write_panoptic_png',
 ]
