@@ -32,6 +32,9 @@ class PanopticVisualizer(DetLocalVisualizer):
         **kwargs: Other arguments of the base class.
     """
 
+    # what it draws, for PredictionNeedsHook
+    needs = ('pred_panoptic_seg',)
+
     def __init__(
         self, name: str = 'visualizer', max_width: int = 2048, **kwargs
     ) -> None:
