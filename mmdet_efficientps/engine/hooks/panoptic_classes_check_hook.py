@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import logging
 
+from mmdet.evaluation import CocoPanopticMetric
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from mmdet_efficientps.evaluation.coco_panoptic_metric import (
+    adapt_coco_panoptic_metric,
+)
 
 
 @HOOKS.register_module()
@@ -70,13 +75,16 @@ class PanopticClassesCheckHook(Hook):
         self._check_evaluated(runner, 'test')
 
     def _check_evaluated(self, runner: Runner, mode: str) -> None:
-        """Check, and give the metainfo of a concatenation to those who have it."""
+        """Check, and tell metrics and visualizer what they cannot find out."""
         dataset = getattr(runner, f'{mode}_dataloader').dataset
         is_agreed = isinstance(dataset.metainfo, dict)
         meta = self._check(runner, f'{mode}_dataloader', dataset)
+        evaluator = getattr(runner, f'{mode}_evaluator', None)
         if not is_agreed:
-            getattr(runner, f'{mode}_evaluator').dataset_meta = meta
-            runner.visualizer.dataset_meta = meta
+            evaluator.dataset_meta = runner.visualizer.dataset_meta = meta
+        for metric in getattr(evaluator, 'metrics', ()):
+            if isinstance(metric, CocoPanopticMetric):
+                adapt_coco_panoptic_metric(metric, dataset, meta['classes'])
 
     def _check(self, runner: Runner, loader: str, dataset: BaseDataset) -> dict:
         """Give the metainfo; a ValueError lists every head that disagrees."""
