@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from mmdet.models.detectors.panoptic_two_stage_segmentor import (
     TwoStagePanopticSegmentor,
 )
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
+from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -61,6 +64,19 @@ class EfficientPS(TwoStagePanopticSegmentor):
         # What is frozen must not ask for gradients when the model is wrapped for
         # distributed training, which is before the first call of `train`.
         self.train()
+
+    @property
+    def cfg(self) -> Config:
+        """The config that mmdet's ``init_detector`` built the model from."""
+        return self._cfg
+
+    @cfg.setter
+    def cfg(self, config: Config) -> None:
+        if isinstance(config, Config):
+            own = _OwnConfig.__new__(_OwnConfig)
+            own.__dict__.update(config.__dict__)
+            config = own
+        self._cfg = config
 
     def train(self, mode: bool = True) -> EfficientPS:
         """Set training mode, but for norm layers if they are frozen."""
@@ -181,6 +197,19 @@ class EfficientPS(TwoStagePanopticSegmentor):
                 )
                 sample.pred_sem_seg = PixelData(sem_seg=classes[None])
         return batch_data_samples
+
+
+class _OwnConfig(Config):
+    """A config whose copies share nothing with it.
+
+    mmdet's ``inference_detector`` puts another loader into a copy of ``model.cfg`` for
+    images given as arrays. Parts of MMEngine's copies are those of the original: the
+    next image, given as a path, would meet that loader.
+    """
+
+    def copy(self) -> Config:
+        """Copy everything."""
+        return copy.deepcopy(self)
 
 
 def _class_agnostic(sample: DetDataSample) -> DetDataSample:
