@@ -6,6 +6,9 @@ config does that by ``custom_imports = dict(imports=['mmdet_efficientps'])``.
 :func:`get_config` and :func:`init_model` find the configs that come with it.
 """
 
+import sys
+from importlib import import_module
+
 from .utils.environment import check_environment
 from .version import __version__
 
@@ -25,6 +28,21 @@ from .apis import get_config, init_model, load_config  # noqa: E402
 from .utils.checkpoint_loading import allow_mmengine_checkpoints  # noqa: E402
 
 allow_mmengine_checkpoints()
+engine.allow_loaders_without_workers()
+
+# Names that modules had in earlier versions and that scripts may import.
+_FORMER_NAMES = {
+    'datasets.toy_city': 'testing.toy_city',
+    'datasets.transforms.panoptic_map': 'structures.panoptic.index_map',
+    'datasets.transforms.resize_image_to_label': 'datasets.transforms.resize',
+    'utils.release_checkpoint': 'checkpoints.release',
+}
+for _former, _name in _FORMER_NAMES.items():
+    _module = import_module(f'{__name__}.{_name}')
+    _parent, _, _last = f'{__name__}.{_former}'.rpartition('.')
+    sys.modules[f'{__name__}.{_former}'] = _module
+    # `import a.b` makes b an attribute of a.
+    setattr(sys.modules[_parent], _last, _module)
 
 __all__ = [
     '__version__',

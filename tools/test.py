@@ -3,17 +3,15 @@
 
 import argparse
 import hashlib
-import os
-import os.path as osp
 from pathlib import Path
 
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import DATASETS
-from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
 from mmdet_efficientps.evaluation import CityscapesSubmission, DumpPanopticResults
 
 
@@ -22,10 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and metrics, by default work_dirs/<config name>',
-    )
+    add_run_arguments(parser, leaves='logs and metrics')
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='dump the predictions to a pickle file'
     )
@@ -62,27 +57,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds to show a window'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override fields of the config: a.b=1 c="[1,2]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how distributed processes are started',
-    )
-    # torch.distributed.launch passes one spelling or the other
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must be a .pkl or .pickle file, got {args.out}')
     if args.format_only and args.out_panoptic:
         parser.error('--format-only writes what --out-panoptic does, too: give one')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
@@ -129,16 +108,7 @@ def open_panoptic_output(
 def main() -> None:
     """Build the runner and test."""
     args = parse_args()
-    setup_cache_size_limit_of_dynamo()
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', name)
+    cfg = read_run_config(args)
     cfg.load_from = args.checkpoint
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:

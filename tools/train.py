@@ -2,23 +2,19 @@
 """Train a network from a config: ``python tools/train.py CONFIG [options]``."""
 
 import argparse
-import os
-import os.path as osp
 
 import torch
-from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+
+from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
+from mmdet_efficientps.engine import check_sync_bn
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line; the arguments are those of mmdet's tools/train.py."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints, by default work_dirs/<config name>',
-    )
+    add_run_arguments(parser, leaves='logs and checkpoints')
     parser.add_argument(
         '--amp', action='store_true', help='train with automatic mixed precision'
     )
@@ -35,45 +31,18 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from a checkpoint, by default the latest in the work folder',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override fields of the config: a.b=1 c="[1,2]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how distributed processes are started',
-    )
-    # torch.distributed.launch passes one spelling or the other
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
     """Build the runner and train."""
     args = parse_args()
-    setup_cache_size_limit_of_dynamo()
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', name)
-    if cfg.get('sync_bn') and 'InPlaceABN' in str(cfg.model):
-        raise SystemExit(
-            f'sync_bn={cfg.sync_bn!r} makes plain batch norm of InPlaceABN, without '
-            'its activation. Remove it; for statistics over all GPUs set '
-            "type='InPlaceABNSync' in the norm_cfg of the model"
-        )
+    cfg = read_run_config(args)
+    try:
+        # Every runner's SyncBNCheckHook says so too, but only when data is read.
+        check_sync_bn(cfg)
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from error
     if args.amp:
         if not torch.cuda.is_available():
             raise SystemExit('--amp needs a GPU: MMEngine has it for GPUs only')

@@ -19,6 +19,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='CheckpointCheckHook'),
+    dict(type='SyncBNCheckHook'),
     dict(type='PanopticClassesCheckHook'),
     dict(type='PredictionNeedsHook'),
     dict(type='InvalidLossHook'),

@@ -13,6 +13,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
+from mmdet_efficientps.structures.panoptic import choose_colors
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
     check_state_dict,
@@ -105,7 +106,8 @@ def init_model(
 
     Returns:
         nn.Module: The detector, in evaluation mode. Its ``dataset_meta`` has the
-        ``classes`` of the checkpoint, or of the config if the checkpoint names none.
+        ``classes`` and ``palette`` (RGB, 0..255) of the checkpoint, or of the config if
+        the checkpoint names none, and colors are chosen for classes that have none.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -118,12 +120,25 @@ def init_model(
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = _init_detector(config, device)
     dataset = dict(config.test_dataloader.dataset, lazy_init=True)
-    meta = dict(DATASETS.build(dataset).metainfo)
+    meta = _as_metainfo(DATASETS.build(dataset).metainfo)
     if checkpoint is not None:
         meta |= _load_weights(model, checkpoint, str(name_or_path), meta)
-    # The palette is chosen by init_detector.
-    model.dataset_meta = meta | {'palette': model.dataset_meta['palette']}
+    classes = meta.get('classes', ())
+    palette = meta.get('palette')
+    if not isinstance(palette, (list, tuple)) or len(palette) != len(classes):
+        things = meta.get('thing_classes', ())
+        palette = choose_colors(
+            classes, [name in things for name in classes], [None] * len(classes)
+        )
+    # A list: mmdet's visualizer takes a tuple for one color.
+    meta['palette'] = [tuple(color) for color in palette]
+    model.dataset_meta = meta
     return model
+
+
+def _as_metainfo(meta: dict | list) -> dict:
+    """Metainfo as a dict: mmdet's ConcatDataset may have that of each part."""
+    return dict(meta[0] if isinstance(meta, list) else meta)
 
 
 def _config_folder() -> Path:
@@ -157,10 +172,8 @@ def _load_weights(
 ) -> dict:
     """Load weights that fit; gives the dataset meta they were saved with."""
     content = read_checkpoint(checkpoint)
-    saved = {
-        key.lower(): value
-        for key, value in content.get('meta', {}).get('dataset_meta', {}).items()
-    }
+    saved = _as_metainfo(content.get('meta', {}).get('dataset_meta', {}))
+    saved = {key.lower(): value for key, value in saved.items()}
     numbers = [len(m['classes']) for m in (saved, meta) if m.get('classes')]
     if len(set(numbers)) == 2:
         raise CheckpointError(

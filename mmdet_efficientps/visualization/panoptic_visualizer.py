@@ -8,8 +8,10 @@ import numpy as np
 from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
+from mmdet.visualization.palette import get_palette
 from mmengine.dist import master_only
 
+from ..datasets.transforms.resize import to_color_image
 from ..structures.panoptic import index_segments, rgb2id
 from .panoptic_drawing import draw_comparison, encode_panoptic
 
@@ -31,6 +33,9 @@ class PanopticVisualizer(DetLocalVisualizer):
             windows have them in full. Defaults to 2048.
         **kwargs: Other arguments of the base class.
     """
+
+    # what it draws, for PredictionNeedsHook
+    needs = ('pred_panoptic_seg',)
 
     def __init__(
         self, name: str = 'visualizer', max_width: int = 2048, **kwargs
@@ -82,7 +87,10 @@ class PanopticVisualizer(DetLocalVisualizer):
                 step=step,
             )
             return
-        classes, palette = self.dataset_meta['classes'], self.dataset_meta['palette']
+        classes = self.dataset_meta['classes']
+        palette = self._palette(len(classes))
+        # mmdet's DetInferencer has arrays drawn as they were given
+        image = to_color_image(image).astype(np.uint8)
         panels = {}
         if draw_gt and data_sample.get('seg_map_path') is not None:
             panels['ground truth'] = self._ground_truth(data_sample, len(classes))
@@ -102,6 +110,17 @@ class PanopticVisualizer(DetLocalVisualizer):
                 size = self.max_width, round(height * self.max_width / width)
                 picture = mmcv.imresize(picture, size, interpolation='area')
             self.add_image(name, picture, step)
+
+    def _palette(self, num_classes: int) -> list[tuple[int, int, int]]:
+        """Colors of the classes: those of the data set, or one of mmdet's by name."""
+        palette = self.dataset_meta.get('palette')
+        if isinstance(palette, str) or palette is None:
+            try:
+                return get_palette(palette, num_classes)
+            except AssertionError:
+                # it has too few colors
+                return get_palette('random', num_classes)
+        return list(palette)
 
     @staticmethod
     def _ground_truth(data_sample: DetDataSample, num_classes: int) -> np.ndarray:

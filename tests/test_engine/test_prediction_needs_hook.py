@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmdet.evaluation import DumpDetResults
-from mmdet.registry import METRICS
+from mmdet.registry import METRICS, VISUALIZERS
 from mmengine.config import ConfigDict
 from mmengine.evaluator import Evaluator
 
@@ -12,13 +12,17 @@ from mmdet_efficientps.engine import PredictionNeedsHook
 CONFIGURED = dict(with_panoptic=True, with_instances=True, with_semantic=True)
 
 
-def settings_during(metrics, configured):
+def settings_during(metrics, configured, visualizer='PanopticVisualizer'):
     """test_cfg.panoptic during a test with some metrics, and after it."""
     metrics = [
         m if not isinstance(m, str) else METRICS.build({'type': m}) for m in metrics
     ]
     model = SimpleNamespace(test_cfg=ConfigDict(panoptic=dict(configured)))
-    runner = SimpleNamespace(model=model, test_evaluator=Evaluator(metrics))
+    runner = SimpleNamespace(
+        model=model,
+        test_evaluator=Evaluator(metrics),
+        visualizer=VISUALIZERS.build(dict(type=visualizer, name=visualizer)),
+    )
     hook = PredictionNeedsHook()
     hook.before_test_epoch(runner)
     during = dict(model.test_cfg.panoptic)
@@ -56,6 +60,26 @@ def test_metric_of_unknown_needs_gets_what_is_configured():
     dump = DumpDetResults(out_file_path='a.pkl')
     during, after = settings_during(['PanopticQualityMetric', dump], CONFIGURED)
     assert during == after == CONFIGURED
+
+
+@pytest.mark.parametrize('mask_format', ['bitmap', 'rle'])
+def test_the_mask_format_of_the_config_stays(mask_format):
+    configured = CONFIGURED | {'mask_format': mask_format}
+    during, after = settings_during(['CocoMaskAPMetric'], configured)
+    assert during['mask_format'] == after['mask_format'] == mask_format
+    assert not during['with_semantic']
+
+
+@pytest.mark.parametrize('visualizer', ['DetLocalVisualizer', 'Visualizer'])
+def test_visualizers_of_others_get_all_that_is_configured(visualizer):
+    during, _ = settings_during(['CocoMaskAPMetric'], CONFIGURED, visualizer)
+    assert during == CONFIGURED
+
+
+def test_masks_that_are_drawn_for_want_of_a_panoptic_map_are_bitmaps():
+    configured = CONFIGURED | {'with_panoptic': False}
+    during, _ = settings_during(['CocoMaskAPMetric'], configured)
+    assert 'mask_format' not in during
 
 
 def test_models_of_other_kinds_are_left_alone():

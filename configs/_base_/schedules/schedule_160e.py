@@ -3,17 +3,8 @@
 _base_ = './schedule_50k.py'
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1 / 3, by_epoch=False, begin=0, end=500),
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=160,
-        by_epoch=True,
-        milestones=[120, 144],
-        gamma=0.1,
-    ),
-]
+_base_.param_scheduler[0].update(end=500)
+_base_.param_scheduler[1].update(end=160, by_epoch=True, milestones=[120, 144])
 train_cfg = dict(
     _delete_=True, type='EpochBasedTrainLoop', max_epochs=160, val_interval=10
 )

@@ -2,15 +2,5 @@
 # paper's as remembered, not checked against its text; the rest is schedule_50k.py.
 _base_ = './schedule_50k.py'
 
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1 / 3, by_epoch=False, begin=0, end=200),
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=192000,
-        by_epoch=False,
-        milestones=[144000, 176000],
-        gamma=0.1,
-    ),
-]
+_base_.param_scheduler[1].update(end=192000, milestones=[144000, 176000])
 train_cfg = dict(max_iters=192000, val_interval=8000)

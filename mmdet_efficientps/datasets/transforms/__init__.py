@@ -9,13 +9,14 @@ from .copy_paste import PanopticCopyPaste
 from .formatting import PackPanopticTargets
 from .geometry import RandomScaleCrop
 from .loading import LoadCheckedImage, LoadPanopticMap
-from .resize_image_to_label import ResizeImageToLabel
+from .resize import PanopticResize, ResizeImageToLabel
 
 __all__ = [
     'LoadCheckedImage',
     'LoadPanopticMap',
     'PackPanopticTargets',
     'PanopticCopyPaste',
+    'PanopticResize',
     'RandomScaleCrop',
     'ResizeImageToLabel',
     'load_panoptic_png',

@@ -25,7 +25,9 @@ class PackPanopticTargets(PackDetInputs):
     Crowd regions appear in the semantic map with their class, as do instances that
     are left out for their size. An image without things has no instances and is kept.
 
-    Without ``gt_segments`` (no ground truth) the transform is ``PackDetInputs``.
+    Without ``gt_segments`` (no ground truth) the transform is ``PackDetInputs``. An
+    image that was given as an array has no ``img_path`` afterwards, where mmdet's
+    loaders put None: its ``DetInferencer`` numbers the files of such images.
 
     Required Keys:
 
@@ -77,6 +79,8 @@ class PackPanopticTargets(PackDetInputs):
             results['gt_masks'] = PanopticMasks(index_map, numbers, boxes, IGNORE_INDEX)
             results['gt_seg_map'] = label_map(index_map, segments)
             results['num_dropped_instances'] = len(dropped)
+        if results.get('img_path', '') is None:
+            del results['img_path']
         return super().transform(results)
 
     def __repr__(self) -> str:

@@ -12,6 +12,8 @@ from mmdet.registry import TRANSFORMS
 
 from mmdet_efficientps.structures.panoptic.index_map import label_map
 
+from .resize import resize_map
+
 
 def scaled_window(
     image_size: tuple[int, int], factor: float, crop_size: tuple[int, int]
@@ -45,8 +47,9 @@ class RandomScaleCrop(RandomResize):
     What mmcv's ``RandomResize`` and mmdet's ``RandomCrop`` do in turn: the same
     scales, the same sizes and as many crops. But the crop is chosen in pixels of the
     source and only what it keeps is resized, the image bilinearly and the map to the
-    nearest. Corners of the crop lie on pixels of the source, so the two sides are
-    scaled alike but for the rounding of the window to whole pixels.
+    nearest pixel, see :func:`~.resize.resize_map`. Corners of the crop lie on pixels of
+    the source, so the two sides are scaled alike but for the rounding of the window to
+    whole pixels.
 
     A scaled image smaller than the crop is kept whole, and the data preprocessor pads
     the batch.
@@ -80,7 +83,7 @@ class RandomScaleCrop(RandomResize):
         rare_prob (float): See there. Defaults to 0.5.
 
     Raises:
-        ValueError: If a size is not positive or a range or probability is none.
+        ValueError: If a size or ratio is not above 0, or ``rare_prob`` not in 0..1.
     """
 
     def __init__(
@@ -127,8 +130,8 @@ class RandomScaleCrop(RandomResize):
         columns, rows = slice(x, x + window[0]), slice(y, y + window[1])
         results['img'] = mmcv.imresize(results['img'][rows, columns], out_size)
         if results.get('gt_seg_map') is not None:
-            results['gt_seg_map'] = mmcv.imresize(
-                results['gt_seg_map'][rows, columns], out_size, interpolation='nearest'
+            results['gt_seg_map'] = resize_map(
+                results['gt_seg_map'][rows, columns], out_size
             )
         results['img_shape'] = results['img'].shape[:2]
         results['scale_factor'] = (out_size[0] / window[0], out_size[1] / window[1])

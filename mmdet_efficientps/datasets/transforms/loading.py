@@ -14,12 +14,17 @@ from mmdet_efficientps.structures.panoptic.index_map import (
 )
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['LoadCheckedImage', 'LoadImageFromFile'])
 class LoadCheckedImage(LoadImageFromFile):
     """Load an image and name the file when that fails.
 
-    The arguments and keys are those of mmcv's ``LoadImageFromFile``, whose error
-    for an empty file comes from the decoder and does not say which file it was.
+    The arguments, keys and images are those of mmcv's ``LoadImageFromFile``, whose
+    error for an empty file comes from the decoder and does not say which file it was.
+    Unless ``color_type`` says otherwise, images of all kinds (grey, with alpha or a
+    palette, of 16 bits, CMYK) come out as BGR, shape (H, W, 3), uint8.
+
+    In the registry of mmdet it has the name ``LoadImageFromFile`` too: mmdet's
+    ``DetInferencer`` knows the loader of a test pipeline by that name alone.
 
     Required Keys:
 
@@ -43,16 +48,19 @@ class LoadCheckedImage(LoadImageFromFile):
             ``ignore_empty`` was set.
 
         Raises:
-            FileNotFoundError: If there is no such file.
+            OSError: If there is no such file, or the system refuses to read it.
             ValueError: If the file cannot be decoded.
         """
         try:
             return super().transform(results)
-        except (AssertionError, cv2.error) as error:
+        except (AssertionError, OSError, SyntaxError, ValueError, cv2.error) as error:
+            # Decoders raise any of these; errno is set by the system alone.
+            if getattr(error, 'errno', None) is not None:
+                raise
             raise ValueError(
                 f'{results["img_path"]} cannot be decoded as an image: it is damaged, '
                 'incomplete or of another type. Replace the file or remove its entry '
-                'from the annotation file.'
+                'from the annotation file'
             ) from error
 
 

@@ -6,6 +6,7 @@ from .invalid_loss_hook import InvalidLossHook
 from .panoptic_classes_check_hook import PanopticClassesCheckHook
 from .panoptic_visualization_hook import PanopticVisualizationHook
 from .prediction_needs_hook import PredictionNeedsHook
+from .sync_bn_check_hook import SyncBNCheckHook, check_sync_bn
 
 __all__ = [
     'CheckpointCheckHook',
@@ -13,4 +14,6 @@ __all__ = [
     'PanopticClassesCheckHook',
     'PanopticVisualizationHook',
     'PredictionNeedsHook',
+    'SyncBNCheckHook',
+    'check_sync_bn',
 ]

@@ -16,11 +16,12 @@ from mmdet_efficientps.evaluation.metrics.sample_fields import SWITCHES
 class PredictionNeedsHook(Hook):
     """Set ``test_cfg.panoptic`` of :class:`EfficientPS` for the metrics of a test.
 
-    Predictions that no metric needs are switched off, and masks of instances come as
-    run-length codes instead of pictures of image size. Metrics say what they need in
-    ``needs``; if there is one that does not, everything stays as configured. So do
-    switches that are off already, and the panoptic map, which is for pictures too.
-    After the validation the settings are those of before.
+    Predictions that nobody needs are switched off, and masks of instances come as
+    run-length masks instead of bitmaps of image size. Metrics and
+    :class:`PanopticVisualizer` say what they need in ``needs``; if there is a metric or
+    visualizer that does not, one of mmdet's for instance, everything stays as
+    configured. So do switches that are off already, and a ``mask_format`` that the
+    config sets. After the validation the settings are those of before.
     """
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -43,14 +44,19 @@ class PredictionNeedsHook(Hook):
         """Change the settings and keep the old ones."""
         settings = _panoptic_settings(runner)
         self._configured = dict(settings)
-        if not all(hasattr(metric, 'needs') for metric in evaluator.metrics):
+        users = [*evaluator.metrics]
+        if getattr(runner, 'visualizer', None) is not None:
+            users.append(runner.visualizer)
+        if not all(hasattr(user, 'needs') for user in users):
             return
-        needed = {key for metric in evaluator.metrics for key in metric.needs}
+        needed = {key for user in users for key in user.needs}
         # pictures are of the panoptic map
         needed.add('pred_panoptic_seg')
         for key, switch in SWITCHES.items():
             settings[switch] = settings.get(switch, True) and key in needed
-        settings['mask_format'] = 'rle'
+        if settings['with_panoptic']:
+            # Without a panoptic map, pictures are of the masks.
+            settings.setdefault('mask_format', 'rle')
 
     def _restore(self, runner: Runner) -> None:
         """Put back the settings that :meth:`_set` found."""

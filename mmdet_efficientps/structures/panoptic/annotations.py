@@ -490,6 +490,11 @@ def segments_info(
 ) -> list[dict[str, Any]]:
     """List the segments of a prediction as a panoptic json does.
 
+    Example::
+
+        >>> segments_info(np.array([[1, 1, 0]]), [{'id': 1, 'category': 0}], [26])
+        [{'id': 1, 'category_id': 26, 'area': 2, 'iscrowd': 0}]
+
     Args:
         ids (np.ndarray): Segment ids, shape (H, W), integers, 0 = void.
         segments (Sequence[Mapping[str, Any]]): ``id`` and ``category`` (label) of

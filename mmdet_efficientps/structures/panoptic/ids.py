@@ -17,6 +17,11 @@ MAX_ID = 2**24 - 1
 def rgb2id(color: np.ndarray) -> np.ndarray:
     """Turn the colors of a panoptic PNG into segment ids.
 
+    Example::
+
+        >>> rgb2id(np.array([[1, 2, 0], [0, 0, 1]], np.uint8)).tolist()
+        [513, 65536]
+
     Args:
         color (np.ndarray): RGB values, shape (..., 3), uint8.
 
@@ -29,6 +34,11 @@ def rgb2id(color: np.ndarray) -> np.ndarray:
 
 def id2rgb(ids: np.ndarray) -> np.ndarray:
     """Turn segment ids into the colors of a panoptic PNG.
+
+    Example::
+
+        >>> id2rgb(np.array([513, 65536])).tolist()
+        [[1, 2, 0], [0, 0, 1]]
 
     Args:
         ids (np.ndarray): Segment ids 0..MAX_ID, shape (...), any integer type.
@@ -52,6 +62,12 @@ def index_segments(
 ) -> np.ndarray:
     """Number the segments of an id map in the order of a list of ids.
 
+    Example::
+
+        >>> index_segments(np.array([[7, 7, 0], [26001, 7, 0]]), [26001, 7])
+        array([[2, 2, 0],
+               [1, 2, 0]], dtype=int32)
+
     Small consecutive numbers can index arrays of classes, areas or flags, so one
     pass over the pixels serves every later look-up.
 
@@ -71,20 +87,19 @@ def index_segments(
         ValueError: If an id other than 0 is not in ``segment_ids``, or if
             ``segment_ids`` names an id twice or names 0.
     """
-    segment_ids = np.asarray(segment_ids, dtype=np.int64)
-    if (segment_ids <= VOID_ID).any() or len(np.unique(segment_ids)) < len(segment_ids):
+    listed = np.asarray(segment_ids, dtype=np.int64)
+    if (listed <= VOID_ID).any() or len(np.unique(listed)) < len(listed):
         raise ValueError(
-            'segment ids must be positive and must not repeat, got '
-            f'{segment_ids.tolist()}'
+            f'segment ids must be positive and must not repeat, got {listed.tolist()}'
         )
     if numbers is None:
-        numbers = np.arange(len(segment_ids) + 1, dtype=np.int32)
+        numbers = np.arange(len(listed) + 1, dtype=np.int32)
     void = numbers[0]
-    size = max(ids.max(), segment_ids.max(initial=0)) + 1
+    size = max(ids.max(), listed.max(initial=0)) + 1
     # Pages of a zeroed table that are never touched cost nothing, so large ids
     # (up to 2**24) are not slower than small ones.
     table = np.full(size, void) if void else np.zeros(size, dtype=numbers.dtype)
-    table[segment_ids] = numbers[1:]
+    table[listed] = numbers[1:]
     # All ids are within the table; 'clip' says so and saves a copy.
     index = table.take(ids, mode='clip')
     if np.count_nonzero(index != void) < np.count_nonzero(ids):
@@ -97,6 +112,12 @@ def constant_runs(*maps: np.ndarray) -> tuple[np.ndarray, ...]:
     """Cut maps of one size into runs of pixels on which all of them are constant.
 
     Pixels are taken row after row; a run may go on in the next row.
+
+    Example::
+
+        >>> values, lengths = constant_runs(np.array([[5, 5], [5, 8]]))
+        >>> values.tolist(), lengths.tolist()
+        ([5, 8], [3, 1])
 
     Args:
         *maps (np.ndarray): Maps of the same shape, of any type.

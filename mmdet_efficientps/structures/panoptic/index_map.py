@@ -43,6 +43,11 @@ def segment_table(segments: np.ndarray) -> np.ndarray:
 def segment_numbers(count: int) -> np.ndarray:
     """Give the numbers of the first segments in an index map.
 
+    Example::
+
+        >>> segment_numbers(257)[253:].tolist()
+        [253, 254, 256, 257]
+
     Args:
         count (int): Number of segments.
 
@@ -55,6 +60,11 @@ def segment_numbers(count: int) -> np.ndarray:
 
 def make_index_map(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
     """Turn a map of segment ids into an index map.
+
+    Example::
+
+        >>> make_index_map(np.array([[0, 26001, 7]]), [7, 26001])
+        array([[255,   1,   0]], dtype=uint8)
 
     Args:
         ids (np.ndarray): Segment ids, shape (H, W), 0 = void.
@@ -75,6 +85,12 @@ def make_index_map(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
 def label_map(index_map: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """Give the semantic map of an index map.
 
+    Example::
+
+        >>> rows = np.array([(8, False, False), (2, True, False)], SEGMENT_DTYPE)
+        >>> label_map(np.array([[255, 1, 0]], np.uint8), segment_table(rows))
+        array([[255,   2,   8]], dtype=uint8)
+
     Args:
         index_map (np.ndarray): Index map, shape (H, W).
         segments (np.ndarray): Its table.
@@ -89,6 +105,12 @@ def measure_segments(
     index_map: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure areas and tight boxes of all segments at once.
+
+    Example::
+
+        >>> areas, boxes = measure_segments(np.array([[0, 1, 1], [0, 0, 1]]), 2)
+        >>> areas.tolist(), boxes[1].tolist()
+        ([3, 3], [1, 0, 3, 2])
 
     Works on runs, pieces of a row with one number, of which a map has far fewer than
     pixels.

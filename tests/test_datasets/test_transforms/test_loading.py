@@ -1,4 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,3 +100,64 @@ def test_broken_image_is_named(results, tmp_path, content):
     (tmp_path / 'image.png').write_bytes(content)
     with pytest.raises(ValueError, match=r'image\.png cannot be decoded'):
         LoadCheckedImage()(results)
+
+
+def odd_images():
+    """Bytes of images of one grey value, 100 of 255, in many kinds, by their names."""
+    grey = np.full((4, 6), 100, np.uint8)
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    pictures = {
+        'grey.png': Image.fromarray(grey),
+        'grey.jpg': Image.fromarray(grey),
+        'sixteen.png': Image.fromarray(grey.astype(np.uint16) * 257),
+        'sixteen.tif': Image.fromarray(grey.astype(np.uint16) * 257),
+        'alpha.png': Image.fromarray(np.dstack([rgb, grey])),
+        'grey_alpha.png': Image.fromarray(np.dstack([grey, grey]), 'LA'),
+        'palette.png': Image.fromarray(rgb).quantize(2),
+        'cmyk.jpg': Image.fromarray(rgb).convert('CMYK'),
+        'animated.gif': Image.fromarray(rgb),
+        'picture.webp': Image.fromarray(rgb),
+        'picture.bmp': Image.fromarray(rgb),
+    }
+    made = {}
+    for name, picture in pictures.items():
+        buffer = io.BytesIO()
+        extra = {}
+        if name == 'animated.gif':
+            extra = dict(save_all=True, append_images=[Image.fromarray(255 - rgb)])
+        picture.save(buffer, Image.registered_extensions()[Path(name).suffix], **extra)
+        made[name] = buffer.getvalue()
+    return made
+
+
+ODD_IMAGES = odd_images()
+
+
+@pytest.mark.parametrize('name', ODD_IMAGES)
+def test_image_files_of_all_kinds_come_out_as_8_bit_color(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(ODD_IMAGES[name])
+    image = LoadCheckedImage()({'img_path': str(path)})['img']
+    assert image.dtype == np.uint8
+    assert image.shape == (4, 6, 3)
+    # lossy formats may round
+    assert abs(image.astype(int) - 100).max() <= 2
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize(
+    'content',
+    [b'', b'no image', ODD_IMAGES['grey.png'][:-30], ODD_IMAGES['grey.jpg'][:50]],
+    ids=['empty', 'text', 'cut-png', 'cut-jpeg'],
+)
+def test_image_that_cannot_be_decoded_is_named(tmp_path, content, backend):
+    path = tmp_path / 'broken.png'
+    path.write_bytes(content)
+    load = LoadCheckedImage(imdecode_backend=backend)
+    with pytest.raises(ValueError, match=r'broken\.png cannot be decoded'):
+        load({'img_path': str(path)})
+
+
+def test_missing_image_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nothing\.png'):
+        LoadCheckedImage()({'img_path': str(tmp_path / 'nothing.png')})

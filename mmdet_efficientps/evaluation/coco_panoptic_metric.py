@@ -1,0 +1,44 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""mmdet's panoptic metric on data sets that are not laid out as COCO is."""
+
+import os.path as osp
+
+from mmdet.evaluation import CocoPanopticMetric
+from mmengine.dataset import BaseDataset
+from mmengine.dist import broadcast_object_list
+
+
+def adapt_coco_panoptic_metric(
+    metric: CocoPanopticMetric, dataset: BaseDataset, classes: tuple[str, ...]
+) -> None:
+    """Make mmdet's ``CocoPanopticMetric`` count by the labels and files of a data set.
+
+    It takes the order of the categories in ``ann_file`` for that of the labels, and the
+    name of a photograph for that of its PNG. Where it needs no ``ann_file`` it needs a
+    ``seg_prefix`` nevertheless. What is wrong of this for the data set is put right in
+    the metric; calling this again changes nothing.
+
+    Args:
+        metric (CocoPanopticMetric): The metric, changed in place.
+        dataset (BaseDataset): Data set it is for, or a wrapper of such.
+        classes (tuple[str, ...]): Names of its classes in the order of the labels.
+    """
+    if metric.seg_prefix is None:
+        prefix = getattr(dataset, 'data_prefix', {}).get('seg')
+        path = dataset.get_data_info(0)['seg_map_path']
+        metric.seg_prefix = prefix or osp.dirname(path)
+    if metric._coco_api is not None:
+        content = metric._coco_api.dataset
+        order = {name: label for label, name in enumerate(classes)}
+        content['categories'].sort(key=lambda c: order.get(c['name'], len(order)))
+        for annotation in content['annotations']:
+            image = metric._coco_api.imgs[annotation['image_id']]
+            image['segm_file'] = annotation['file_name']
+    if metric.tmp_dir is not None:
+        # What it computes image by image knows photographs only. All processes write
+        # where the first one reads, and the folder lives as long as the metric.
+        prefix = [metric.outfile_prefix]
+        broadcast_object_list(prefix)
+        metric.outfile_prefix = prefix[0]
+        metric.seg_out_dir = f'{prefix[0]}.panoptic'
+        metric.kept_dir, metric.tmp_dir = metric.tmp_dir, None
