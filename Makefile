@@ -20,11 +20,11 @@ READY := $(VENV)/.complete
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format dist clean
+.PHONY: help setup demo test test-fast lint format dist clean
 
 help:  ## Show this help
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
-		| awk -F@ '{ printf "%-15s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
+		| awk -F@ '{ printf "%-17s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  VENV=path        where the environment is or shall be (.venv)'
 	@echo '  PYTHON=path      the Python to make it with'
@@ -36,12 +36,16 @@ setup: $(READY)  ## Set up the environment only
 demo: $(READY)  ## Train, test and draw the small model on the toy data set
 	$(RUN) demo/run_demo.py
 
-test: $(READY)  ## Run the tests
-	$(RUN) -m pytest tests
+test: $(READY)  ## Run all tests and the doctests
+	$(RUN) -m pytest
 
-lint: $(READY)  ## Check format, style and docstrings
+test-fast: $(READY)  ## Run those that are not slow
+	$(RUN) -m pytest -m 'not slow'
+
+lint: $(READY)  ## Check format, style, docstrings and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 format: $(READY)  ## Put the code into format and mend what can be mended
 	$(RUN) -m ruff check --fix-only .
@@ -54,7 +58,7 @@ dist:  ## Build the sdist and the wheel into dist/ and check them
 	build/tools/bin/twine check --strict dist/*
 
 clean:  ## Remove caches and builds, but not the environment or data
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name '.?*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.complete: $(wildcard requirements/*.txt) tools/setup_env.py

@@ -1,9 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import importlib.util
-import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from mmdet.utils import register_all_modules
@@ -42,12 +40,7 @@ def write_tree(tmp_path):
     """Write the miniature of a kind; gives what to spoil and what to expect."""
 
     def _write_tree(kind, folder='download', **kwargs):
-        root = tmp_path / folder
-        tree = SimpleNamespace(
-            kind=kind.partition('-')[0], root=root, **WRITERS[kind](root, **kwargs)
-        )
-        tree.read = lambda out=root: json.loads((out / tree.json).read_text())
-        return tree
+        return WRITERS[kind](tmp_path / folder, **kwargs)
 
     return _write_tree
 

@@ -3,67 +3,181 @@
 
 import argparse
 import inspect
+import io
 import os
+import sys
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
-from mmdet_efficientps.datasets.prepare import (
-    cityscapes,
-    coco_polygons,
-    idd,
-    kitti,
-    vistas,
-)
-from mmdet_efficientps.testing.toy_city import command as toy_city
+from mmdet_efficientps.datasets import prepare
+from mmdet_efficientps.datasets.prepare import ConversionReport
+from mmdet_efficientps.datasets.prepare.idd import LABEL_SIZE
+from mmdet_efficientps.datasets.prepare.vistas import PANOPTIC_JSON
+from mmdet_efficientps.testing import toy_city
+from mmdet_efficientps.utils import ProblemList
 
-CONVERTERS = {
-    'cityscapes': cityscapes,
-    'kitti': kitti,
-    'vistas': vistas,
-    'idd': idd,
-    'coco-polygons': coco_polygons,
-    'toy-city': toy_city,
-}
-# These say themselves where they read and write.
-WITHOUT_SOURCE_FOLDER = ('coco-polygons', 'toy-city')
+
+def prepare_coco_polygons(
+    classes: Path | None, things: list, stuff: list, ignore: list, **options: Any
+) -> list[ConversionReport]:
+    """Convert labels in the COCO format, with the classes of options or of a file.
+
+    Args:
+        classes: File with the lists of classes.
+        things: Names of the thing classes.
+        stuff: Names of the stuff classes.
+        ignore: Names of categories that are not drawn.
+        **options: All others.
+
+    Returns:
+        One report.
+
+    Raises:
+        ValueError: If there are both.
+    """
+    lists = {'things': things, 'stuff': stuff, 'ignore': ignore}
+    if classes:
+        if any(lists.values()):
+            raise ValueError('give --classes or --things, --stuff, --ignore, not both')
+        lists = prepare.read_class_lists(classes)
+    return prepare.prepare_coco_polygons(**lists, **options)
+
+
+def add_kind(
+    kinds: argparse._SubParsersAction, name: str, run: Callable, described: object
+) -> argparse.ArgumentParser:
+    """Add a kind of source.
+
+    Args:
+        kinds: Where to add it.
+        name: Its name.
+        run: Prepares it; gets the options as arguments.
+        described: What has the description as docstring.
+
+    Returns:
+        Parser to add its options to.
+    """
+    text = inspect.getdoc(described) or ''
+    parser = kinds.add_parser(
+        name,
+        help=text.splitlines()[0],
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line.
+
+    Returns:
+        ``run`` and the arguments to call it with.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
+    downloads = {}
+    for name in ('cityscapes', 'kitti', 'vistas', 'idd'):
+        run = getattr(prepare, f'prepare_{name}')
+        command = add_kind(kinds, name, run, getattr(prepare, name))
+        command.add_argument('src', metavar='SRC', type=Path, help='the download')
+        command.add_argument(
+            '--out',
+            type=Path,
+            metavar='DST',
+            help='folder to write to, by default SRC; the images are linked into it',
+        )
+        downloads[name] = command
+    downloads['cityscapes'].add_argument(
+        '--splits',
+        nargs='+',
+        default=['train', 'val'],
+        help='splits to prepare, by default train and val',
+    )
+    downloads['vistas'].add_argument(
+        '--versions',
+        nargs='+',
+        choices=PANOPTIC_JSON,
+        default=[],
+        help='versions of the labels, by default those of the download',
+    )
+    downloads['idd'].add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=LABEL_SIZE,
+        metavar=('WIDTH', 'HEIGHT'),
+        help='size of the ground truth in pixels, by default 1280 720 as in the '
+        'official evaluation',
+    )
+
+    command = add_kind(
+        kinds, 'coco-polygons', prepare_coco_polygons, prepare.coco_polygons
+    )
+    command.add_argument('src_json', type=Path, help='labels in the COCO format')
+    command.add_argument('image_dir', type=Path, help='folder of the images')
+    command.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        metavar='NAME.json',
+        help='panoptic json to write; the PNGs go into the folder NAME beside it',
+    )
+    for key, text in (
+        ('things', 'thing classes'),
+        ('stuff', 'stuff classes'),
+        ('ignore', 'categories not to draw; what only they cover is void'),
+    ):
+        command.add_argument(
+            f'--{key}', nargs='+', metavar='NAME', default=[], help=text
+        )
+    command.add_argument(
+        '--classes',
+        type=Path,
+        help='YAML file with the lists things, stuff and optionally ignore, instead of '
+        'the options of these names',
+    )
+
+    command = add_kind(kinds, 'toy-city', toy_city.prepare_toy_city, toy_city)
+    for option, kind, default, text in (
+        ('--out', Path, Path('data/toy_city'), 'folder to write'),
+        ('--num-train', int, 240, 'number of training scenes'),
+        ('--num-val', int, 40, 'number of validation scenes'),
+        ('--density', float, 1.0, 'relative number of things'),
+        ('--seed', int, 0, 'seed of the data set'),
+    ):
+        command.add_argument(option, type=kind, default=default, help=text)
+    command.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(256, 512),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of the images in pixels',
+    )
+    command.add_argument(
+        '--overwrite', action='store_true', help='make everything again'
+    )
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Run the converter named on the command line.
+    """Prepare what the command line names and print tables and problems.
 
     Raises:
         SystemExit: With a message if the data set cannot be prepared, with status 1
             if parts of it could not.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
-    kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
-    for name, module in CONVERTERS.items():
-        description = inspect.getdoc(module)
-        command = kinds.add_parser(
-            name,
-            help=description.splitlines()[0],
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if name not in WITHOUT_SOURCE_FOLDER:
-            command.add_argument(
-                'src', metavar='SRC', type=Path, help='folder of the download'
-            )
-            command.add_argument(
-                '--out',
-                type=Path,
-                metavar='DST',
-                help='folder to write to, by default SRC; the images are linked into '
-                'it',
-            )
-        module.add_arguments(command)
-        command.add_argument(
-            '--nproc', type=int, default=os.cpu_count(), help='number of processes'
-        )
-        command.set_defaults(run=module.main)
-    args = parser.parse_args()
+    options = vars(parse_args())
+    run = options.pop('run')
+    kind = options.pop('kind')
     try:
-        args.run(args)
+        reports = run(**options)
     except (OSError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     except BrokenProcessPool as error:
@@ -71,6 +185,18 @@ def main() -> None:
             'error: one of the processes was killed, most likely for want of memory; '
             'the same command with a smaller --nproc goes on where this one ended'
         ) from error
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may be bytes that are no text.
+        sys.stdout.reconfigure(errors='backslashreplace')
+    problems = ProblemList()
+    for report in reports:
+        print(report.summary())
+        problems.extend(report.problems)
+    if problems:
+        print(problems.summary())
+        raise SystemExit(1)
+    if kind == 'toy-city':
+        print(f'toy_city is ready: {options["out"]}')
 
 
 if __name__ == '__main__':

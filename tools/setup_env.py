@@ -4,16 +4,15 @@
 Installs the pinned requirements in the order that works: first what is prebuilt,
 torch included, then mmcv with its ops and inplace-abn, both compiled against that
 torch, then this project itself, editable. Needs nothing but Python 3.10-3.12 and
-a C++ compiler. Interrupted or failed, it goes on where it was when run again: the
-file `.complete` in the environment, written last, tells a finished one.
+a C++ compiler. Interrupted or failed, it goes on where it was when run again: pip
+leaves alone what is there, and the file `.complete` in the environment, written last,
+tells a finished one.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
-import json
 import os
 import re
 import shutil
@@ -25,16 +24,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ROOT / 'requirements'
 PREBUILT = ('build', 'runtime', 'tests', 'optional')
 OLDEST, NEWEST = (3, 10), (3, 12)
 NAME_PYTHON = 'make test PYTHON=/path/to/python3.11'
 GIB = 2**30
 NEEDED_DISK = 3 * GIB
 MEMORY_PER_JOB = 2 * GIB
-# Extra pip options that make a rebuild use neither pip's cache, which does not
-# know what torch a wheel was compiled against, nor what is installed.
-REBUILD = ('--no-cache-dir', '--force-reinstall', '--no-deps')
+SECONDS_BETWEEN_LINES = 30
 
+DESCRIBE_PYTHON = (
+    "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_path('include'))"
+)
 CHECK_MMCV = """
 import torch
 from mmcv.ops import nms
@@ -44,26 +45,21 @@ for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
     kept = nms(boxes.to(device), scores.to(device), 0.5)[1].tolist()
     assert kept == [0, 2], f'nms on {device} keeps {kept} instead of [0, 2]'
 """
-DESCRIBE_PYTHON = """
-import json, sys, sysconfig
-print(json.dumps({
-    'version': sys.version_info[:2],
-    'include': sysconfig.get_path('include'),
-}))
-"""
 CHECK_INPLACE_ABN = 'import torch, inplace_abn'
-DESCRIBE_TORCH = """
-import json, torch
-from torch.utils.cpp_extension import CUDA_HOME
-print(json.dumps({
-    'version': torch.__version__,
-    'cuda': torch.version.cuda,
-    'sees_gpu': torch.cuda.is_available(),
-    'cuda_home': CUDA_HOME,
-}))
+CHECK_GPU = """
+import os, sys, torch
+hidden = os.environ.get('CUDA_VISIBLE_DEVICES') == ''
+has_gpu = os.path.exists('/proc/driver/nvidia/version')
+if has_gpu and not hidden and not torch.cuda.is_available():
+    sys.exit(f'torch {torch.__version__}')
 """
 
-# What pip and the compiler write when something is wrong, and what to do then.
+ON_CPU = (
+    'To use the CPU alone instead, put CUDA_VISIBLE_DEVICES= before this and every '
+    'later command.'
+)
+# What Python, pip, torch and the compiler write when something is wrong, and what to
+# do then.
 KNOWN_FAILURES = (
     (
         r'No space left on device',
@@ -71,9 +67,15 @@ KNOWN_FAILURES = (
         'torch about 10 GB); TMPDIR says where packages are unpacked.',
     ),
     (
+        r'No module named \W?(venv|ensurepip)|ensurepip is not available',
+        'This Python cannot make virtual environments. On Debian and Ubuntu: '
+        f"'apt-get install python3-venv'. Or name another Python: {NAME_PYTHON}",
+    ),
+    (
         r'fatal error: Python\.h',
         'The headers of Python are missing. On Debian and Ubuntu: '
-        "'apt-get install python3-dev'.",
+        "'apt-get install python3-dev' (python3.11-dev and so on for another Python "
+        'than the default one).',
     ),
     (
         r'Killed signal terminated program|internal compiler error: Killed',
@@ -81,10 +83,22 @@ KNOWN_FAILURES = (
         'before it.',
     ),
     (
+        r'CUDA_HOME environment variable is not set',
+        'torch sees a GPU, but there is no CUDA compiler (nvcc): the ops of mmcv would '
+        'be missing on the GPU. Install the CUDA toolkit of the CUDA version of torch '
+        f'and set CUDA_HOME to its folder. {ON_CPU}',
+    ),
+    (
         r'The detected CUDA version .* mismatches',
         'torch was built for another CUDA than the installed compiler (nvcc). Set '
-        'CUDA_HOME to a toolkit of the CUDA version of torch, or use the CPU '
-        'alone: put CUDA_VISIBLE_DEVICES= before the command.',
+        'CUDA_HOME to a toolkit of the CUDA version of torch, or install a build of '
+        'the same torch for the CUDA of the compiler into the environment and run the '
+        f'command again. {ON_CPU}',
+    ),
+    (
+        r'lib(GL|gthread)\S*: cannot open shared object',
+        'OpenCV needs a library of the system. On Debian and Ubuntu: '
+        "'apt-get install libgl1 libglib2.0-0'.",
     ),
     (
         r'Temporary failure in name resolution|Connection refused|ReadTimeout'
@@ -105,6 +119,20 @@ class SetupError(Exception):
     """Something the user has to mend; the message says what and how."""
 
 
+def explain_failure(log: str) -> str:
+    """What to do about a failure, if its cause is a known one; else ''."""
+    for pattern, advice in KNOWN_FAILURES:
+        if re.search(pattern, log):
+            return advice
+    return ''
+
+
+def failure(what: str, log: str, lines: int = 25) -> SetupError:
+    """An error with the end of what a command said, and what to do about it."""
+    end = [f'    {line}' for line in log.strip().splitlines()[-lines:]]
+    return SetupError('\n'.join([what, *end, explain_failure(log)]).rstrip())
+
+
 def check_version(version: Sequence[int], executable: Path | str) -> None:
     """Raises SetupError for a Python that torch and mmcv were not tried with.
 
@@ -119,47 +147,30 @@ def check_version(version: Sequence[int], executable: Path | str) -> None:
         )
 
 
-def check_venv_modules() -> None:
-    """Raises SetupError unless this Python can make virtual environments."""
-    for module in ('venv', 'ensurepip'):
-        if importlib.util.find_spec(module) is None:
-            raise SetupError(
-                f'{sys.executable} cannot make virtual environments: it has no '
-                f"module {module}. On Debian and Ubuntu: 'apt-get install "
-                f"python3-venv'. Or name another Python: {NAME_PYTHON}"
-            )
-
-
 def check_compiler(include: str) -> None:
     """Raises SetupError unless C++ extensions of Python can be compiled.
 
     Args:
         include (str): Folder that should hold Python.h.
     """
-    compiler = os.environ.get('CXX', 'c++').split()
-    if shutil.which(compiler[0]) is None:
-        raise SetupError(
-            f'There is no C++ compiler ({compiler[0]} is not found); mmcv is compiled '
-            "here. On Debian and Ubuntu: 'apt-get install g++'. Elsewhere install "
-            'GCC 9 or later and, if it is not called c++, name it: CXX=g++'
-        )
-    if not Path(include, 'Python.h').is_file():
-        raise SetupError(
-            f'The headers of Python are missing: no Python.h in {include}. On Debian '
-            "and Ubuntu: 'apt-get install python3-dev' (python3.11-dev and so on for "
-            'another Python than the default one).'
-        )
+    compiler = os.environ.get('CXX', 'c++')
     source = '#include <Python.h>\n#include <optional>\nint main() { return 0; }\n'
-    trial = subprocess.run(
-        [*compiler, '-std=c++17', '-fsyntax-only', '-I', include, '-x', 'c++', '-'],
-        input=source,
-        capture_output=True,
-        text=True,
-    )
-    if trial.returncode:
+    options = ['-std=c++17', '-fsyntax-only', '-I', include, '-x', 'c++', '-']
+    try:
+        trial = subprocess.run(
+            [*compiler.split(), *options], input=source, capture_output=True, text=True
+        )
+    except OSError as error:
         raise SetupError(
-            f'{compiler[0]} does not compile a small C++17 program that includes '
-            f'Python.h; install GCC 9 or later. It says:\n{trial.stderr.strip()}'
+            f'There is no C++ compiler ({compiler} cannot be started: {error}); mmcv '
+            "is compiled here. On Debian and Ubuntu: 'apt-get install g++'. Elsewhere "
+            'install GCC 9 or later and, if it is not called c++, name it: CXX=g++'
+        ) from error
+    if trial.returncode:
+        raise failure(
+            f'{compiler} does not compile a small C++17 program that includes '
+            'Python.h; GCC 9 or later and the headers of Python are needed. It says:',
+            trial.stderr,
         )
 
 
@@ -173,50 +184,6 @@ def check_disk(folder: Path) -> None:
                 f'{NEEDED_DISK / GIB:.0f} GB are needed (10 GB where torch comes with '
                 'CUDA). Free some space, or point VENV and TMPDIR to another disk.'
             )
-
-
-def cuda_advice(torch: dict, nvcc: str | None, has_gpu: bool) -> tuple[bool, str]:
-    """Tells whether mmcv can be compiled for the GPU of this machine.
-
-    Args:
-        torch (dict): What DESCRIBE_TORCH printed.
-        nvcc (str | None): Release of the CUDA compiler, '13.0'; None without one.
-        has_gpu (bool): Whether the driver of an NVIDIA GPU is loaded.
-
-    Returns:
-        tuple[bool, str]: Whether to go on, and what the user should know ('' if
-        all is well).
-    """
-    cuda = torch['cuda']
-    on_cpu = (
-        'To use the CPU alone instead, put CUDA_VISIBLE_DEVICES= before this and '
-        'every later command.'
-    )
-    if not torch['sees_gpu']:
-        if not has_gpu or os.environ.get('CUDA_VISIBLE_DEVICES') == '':
-            return True, ''
-        if cuda is None:
-            reason = f'torch {torch["version"]} is a build without CUDA'
-        else:
-            reason = f'torch cannot use it (is its driver new enough for CUDA {cuda}?)'
-        return (
-            True,
-            f'There is an NVIDIA GPU, but {reason}: everything runs on the CPU.',
-        )
-    if nvcc is None:
-        return False, (
-            f'torch sees a GPU, but there is no CUDA compiler (nvcc): the ops of mmcv '
-            f'would be missing on the GPU. Install the CUDA toolkit {cuda} and set '
-            f'CUDA_HOME to its folder. {on_cpu}'
-        )
-    if nvcc.split('.')[0] != cuda.split('.')[0]:
-        return False, (
-            f'torch {torch["version"]} was built for CUDA {cuda}, but the CUDA '
-            f'compiler (nvcc) in {torch["cuda_home"]} is {nvcc}. Set CUDA_HOME to a '
-            f'CUDA toolkit {cuda}, or install a build of the same torch for CUDA '
-            f'{nvcc} into the environment and run the command again. {on_cpu}'
-        )
-    return True, ''
 
 
 def build_jobs(processors: int, memory: int) -> int:
@@ -246,27 +213,13 @@ def duration(seconds: float) -> str:
     return f'{minutes} min {seconds} s' if minutes else f'{seconds} s'
 
 
-def explain_failure(log: str) -> str:
-    """What to do about a failure, if its cause is a known one; else ''."""
-    for pattern, advice in KNOWN_FAILURES:
-        if re.search(pattern, log):
-            return advice
-    return ''
-
-
-def pinned(name: str) -> list[str]:
-    """The requirements in a file of requirements/, without its comments."""
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
-    return [line for line in lines if line and not line.startswith('#')]
-
-
 def fingerprint() -> str:
     """Changes with everything that decides what is installed."""
-    files = [*sorted((ROOT / 'requirements').glob('*.txt')), Path(__file__)]
+    files = [*sorted(REQUIREMENTS.glob('*.txt')), Path(__file__)]
     return hashlib.sha256(b'\0'.join(f.read_bytes() for f in files)).hexdigest()
 
 
-def say(text: str = '') -> None:
+def say(text: str) -> None:
     """Prints a line at once, also into a pipe."""
     print(text, flush=True)
 
@@ -283,205 +236,140 @@ class Environment:
         self.python = folder / 'bin' / 'python'
         self.stamp = folder / '.complete'
         self.log = folder / 'setup.log'
-        # Names of this environment are for setup.py files of what is compiled;
-        # the user's own MAX_JOBS goes first, mmcv without ops is never wanted.
+        jobs = build_jobs(len(os.sched_getaffinity(0)), available_memory())
+        # Read by the setup.py of what is compiled and by pip; the user's own MAX_JOBS
+        # goes first, mmcv without ops is never wanted.
         self.variables = {
-            'MAX_JOBS': str(
-                build_jobs(len(os.sched_getaffinity(0)), available_memory())
-            ),
+            'MAX_JOBS': str(jobs),
             **os.environ,
             'MMCV_WITH_OPS': '1',
             'PIP_NO_INPUT': '1',
             'PIP_DISABLE_PIP_VERSION_CHECK': '1',
+            'PIP_PROGRESS_BAR': 'off',
             'PYTHONUNBUFFERED': '1',
         }
 
     def is_complete(self) -> bool:
         """Whether a set-up like this one was finished, and its Python runs."""
-        return (
-            self.stamp.is_file()
-            and self.stamp.read_text() == fingerprint()
-            and self.runs('pass')
-        )
+        finished = self.stamp.is_file() and self.stamp.read_text() == fingerprint()
+        return finished and not self.problem_of('pass')
 
     def create(self) -> None:
         """Makes the folder, its Python and pip, unless they are there and work."""
-        if self.runs('import pip'):
+        if not self.problem_of('import pip'):
             return
-        if (
-            self.folder.exists()
-            and any(self.folder.iterdir())
-            and not (self.folder / 'pyvenv.cfg').is_file()
-        ):
+        is_environment = (self.folder / 'pyvenv.cfg').is_file()
+        if self.folder.exists() and any(self.folder.iterdir()) and not is_environment:
             raise SetupError(
                 f'{self.folder} exists and is no virtual environment. Name another '
                 'folder: make test VENV=.venv'
             )
         check_version(sys.version_info, sys.executable)
-        check_venv_modules()
         check_disk(self.folder.parent)
         say(f'Making the virtual environment {self.folder} ...')
-        made = subprocess.run(
-            [sys.executable, '-m', 'venv', '--clear', str(self.folder)],
-            capture_output=True,
-            text=True,
-        )
+        made = self._run(sys.executable, '-m', 'venv', '--clear', self.folder)
         if made.returncode:
-            raise SetupError(
+            raise failure(
                 f'{sys.executable} could not make the virtual environment '
-                f'{self.folder}:\n{(made.stdout + made.stderr).strip()}'
+                f'{self.folder}:',
+                made.stdout + made.stderr,
             )
 
-    def runs(self, code: str) -> bool:
-        """Whether a piece of Python runs in the environment."""
+    def problem_of(self, code: str) -> str:
+        """The last line of the error of a piece of Python; '' if it runs here."""
         # A Python that was removed leaves a broken link behind.
-        return self.python.exists() and self._python('-c', code).returncode == 0
-
-    def ask(self, code: str) -> dict:
-        """The JSON object that a piece of Python prints in the environment."""
-        return json.loads(self._python('-c', code, check=True).stdout)
-
-    def check(self, code: str) -> str:
-        """The last line of the error of a piece of Python; '' if it runs."""
-        result = self._python('-c', code)
+        if not self.python.exists():
+            return f'there is no {self.python}'
+        result = self._run(self.python, '-c', code)
         if result.returncode == 0:
             return ''
         # A crash prints nothing: then its exit status has to do.
         lines = result.stderr.strip().splitlines()
         return lines[-1] if lines else f'exit status {result.returncode}'
 
-    def has(self, requirement: str) -> bool:
-        """Whether a requirement, 'name==version', is installed."""
-        name, version = requirement.split('==')
-        return self.runs(
-            'from importlib.metadata import version; '
-            f'assert version({name!r}) == {version!r}'
-        )
+    def check_python(self) -> None:
+        """Raises SetupError unless its Python fits and extensions can be compiled."""
+        described = self._run(self.python, '-c', DESCRIBE_PYTHON).stdout
+        major, minor, include = described.strip().split(' ', maxsplit=2)
+        check_version((int(major), int(minor)), self.python)
+        check_compiler(include)
 
-    def pip_install(self, title: str, *arguments: str) -> None:
+    def pip_install(self, title: str, *arguments: str | Path) -> None:
         """Runs pip install with everything it says in the log, and shows progress.
 
         Raises:
             SetupError: If pip fails; with what to do where the cause is known.
         """
-        command = [str(self.python), '-m', 'pip', 'install', '--progress-bar', 'off']
-        command += arguments
+        command = [str(self.python), '-m', 'pip', 'install', *map(str, arguments)]
+        begin = time.monotonic()
+        say(f'{title} ...')
         with self.log.open('ab') as log:
             log.write(f'\n$ {" ".join(command)}\n'.encode())
             log.flush()
             start = log.tell()
-            process = subprocess.Popen(
+
+            def said() -> str:
+                return self.log.read_bytes()[start:].decode(errors='replace')
+
+            with subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env=self.variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-            )
-            try:
-                self._show_progress(process, title, start)
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-        if process.returncode:
-            text = self._log_since(start)
-            raise SetupError(
-                f'pip failed while {title}. The end of its log, {self.log}:\n'
-                + '\n'.join(f'    {line}' for line in text.splitlines()[-25:])
-                + f'\n{explain_failure(text)}'
-            )
+            ) as process:
+                while True:
+                    try:
+                        status = process.wait(SECONDS_BETWEEN_LINES)
+                        break
+                    except subprocess.TimeoutExpired:
+                        spent = duration(time.monotonic() - begin)
+                        say(f'  {title}{ninja_progress(said())}, {spent}')
+                    except BaseException:
+                        process.terminate()
+                        raise
+        if status:
+            raise failure(f'pip failed while {title}. The end of {self.log}:', said())
+        say(f'  done in {duration(time.monotonic() - begin)}')
 
-    def _python(
-        self, *arguments: str, check: bool = False
-    ) -> subprocess.CompletedProcess:
-        """Runs the Python of the environment and keeps what it prints."""
+    def _run(self, *command: str | Path) -> subprocess.CompletedProcess:
+        """Runs a command and keeps what it prints."""
         return subprocess.run(
-            [str(self.python), *arguments],
+            list(map(str, command)),
             env=self.variables,
             capture_output=True,
             text=True,
-            check=check,
-        )
-
-    def _log_since(self, start: int) -> str:
-        """The log from a byte on."""
-        with self.log.open('rb') as log:
-            log.seek(start)
-            return log.read().decode(errors='replace')
-
-    def _show_progress(self, process: subprocess.Popen, title: str, start: int) -> None:
-        """Tells every second (a terminal) or half minute that pip is at work."""
-        begin = time.monotonic()
-        terminal = sys.stdout.isatty()
-        wait = 1 if terminal else 30
-        say(f'{title} ...')
-        while True:
-            try:
-                process.wait(wait)
-                break
-            except subprocess.TimeoutExpired:
-                progress = ninja_progress(self._log_since(start))
-                line = f'  {title}{progress}, {duration(time.monotonic() - begin)}'
-                print(f'\r{line}\033[K' if terminal else line, flush=True, end='')
-                if not terminal:
-                    say()
-        outcome = 'failed' if process.returncode else 'done'
-        say(
-            ('\r\033[K' if terminal else '')
-            + f'  {outcome} in {duration(time.monotonic() - begin)}'
         )
 
 
-def check_cuda(environment: Environment) -> None:
-    """Says or raises what stands between mmcv and the GPU of this machine."""
-    torch = environment.ask(DESCRIBE_TORCH)
-    nvcc = None
-    if torch['cuda_home'] and Path(torch['cuda_home'], 'bin/nvcc').is_file():
-        version = subprocess.run(
-            [f'{torch["cuda_home"]}/bin/nvcc', '--version'],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        nvcc = re.search(r'release (\d+\.\d+)', version.stdout)[1]
-    has_gpu = Path('/proc/driver/nvidia/version').is_file()
-    go_on, advice = cuda_advice(torch, nvcc, has_gpu)
-    if not go_on:
-        raise SetupError(advice)
-    if advice:
-        say(f'Note: {advice}')
-
-
-def install_compiled(environment: Environment, requirement: str, check: str) -> None:
+def install_compiled(environment: Environment, name: str, check: str) -> None:
     """Installs a package that compiles against torch, and checks that it works.
 
-    A wheel in pip's cache may have been compiled against another torch; it is then
-    compiled anew, once.
+    A wheel in pip's cache, which does not know what torch it was compiled against,
+    and an earlier installation may not fit: the package is then compiled anew, once.
 
     Args:
         environment (Environment): Where to.
-        requirement (str): The package and its version, 'mmcv==2.1.0'.
+        name (str): The package; requirements/compiled.txt has its version.
         check (str): Python code that fails if it does not work.
 
     Raises:
         SetupError: If it cannot be compiled or does not work.
     """
-    name = requirement.split('==')[0]
-    if environment.has(requirement) and not environment.check(check):
-        return
-    arguments = ['-v', '--no-build-isolation', requirement]
-    environment.pip_install(f'building {requirement}', *arguments)
-    if problem := environment.check(check):
+    pinned = ('-v', '--no-build-isolation', '-c', REQUIREMENTS / 'compiled.txt', name)
+    anew = ('--no-cache-dir', '--force-reinstall', '--no-deps')
+    environment.pip_install(f'building {name}', *pinned)
+    if problem := environment.problem_of(check):
         say(
             f'{name} does not work ({problem}). It may come from the cache of pip, '
             'compiled against another torch, so it is compiled anew.'
         )
-        environment.pip_install(f'building {requirement} again', *REBUILD, *arguments)
-        problem = environment.check(check)
+        environment.pip_install(f'building {name} again', *anew, *pinned)
+        problem = environment.problem_of(check)
     if problem:
         raise SetupError(
-            f'{requirement} was built, but does not work: {problem}\n'
+            f'{name} was built, but does not work: {problem}\n'
             f'The log of the build is {environment.log}.'
         )
 
@@ -494,44 +382,39 @@ def set_up(environment: Environment) -> None:
     """
     environment.create()
     # Known in seconds, so said before the minutes of downloading and compiling.
-    python = environment.ask(DESCRIBE_PYTHON)
-    check_version(python['version'], environment.python)
-    check_compiler(python['include'])
+    environment.check_python()
     environment.stamp.unlink(missing_ok=True)
-    files = [
-        argument
-        for name in PREBUILT
-        for argument in ('-r', str(ROOT / 'requirements' / f'{name}.txt'))
-    ]
-    environment.pip_install('installing torch and what else is prebuilt', *files)
-    if 'libGL' in (problem := environment.check('import cv2')):
-        raise SetupError(
-            f'OpenCV cannot be loaded ({problem}). On Debian and Ubuntu: '
-            "'apt-get install libgl1 libglib2.0-0'."
-        )
-    check_cuda(environment)
-    mmcv, inplace_abn = pinned('compiled')
-    if not environment.has(mmcv):
+    environment.pip_install(
+        'installing torch and what else is prebuilt',
+        *(f'-r{REQUIREMENTS / name}.txt' for name in PREBUILT),
+    )
+    if problem := environment.problem_of('import cv2'):
+        raise failure('OpenCV cannot be loaded:', problem)
+    if problem := environment.problem_of(CHECK_GPU):
         say(
-            'Next mmcv is compiled with its ops: about 10 minutes on two processors, '
-            f'seconds if pip has it in its cache. Details: {environment.log}'
+            f'Note: there is an NVIDIA GPU, but {problem} cannot use it (is it a build '
+            'without CUDA, is the driver new enough?): everything runs on the CPU.'
         )
-    install_compiled(environment, mmcv, CHECK_MMCV)
+    say(
+        'Next mmcv is compiled with its ops: about 10 minutes on two processors, '
+        f'seconds if it or its wheel is there already. Details: {environment.log}'
+    )
+    install_compiled(environment, 'mmcv', CHECK_MMCV)
     try:
-        install_compiled(environment, inplace_abn, CHECK_INPLACE_ABN)
+        install_compiled(environment, 'inplace-abn', CHECK_INPLACE_ABN)
     except SetupError as error:
         say(
-            f'Warning: {error}\nGoing on without {inplace_abn}: its place is taken '
-            'by the engine in plain PyTorch, which gives the same numbers. To try '
-            f'again later, remove {environment.stamp}.'
+            f'Warning: {error}\nGoing on without inplace-abn: its place is taken by '
+            'the engine in plain PyTorch, which gives the same numbers. To try again '
+            f'later, remove {environment.stamp}.'
         )
     environment.pip_install(
         'installing what the tests compare with',
-        *('--no-deps', '-r', str(ROOT / 'requirements' / 'tests_no_deps.txt')),
+        *('--no-deps', '-r', REQUIREMENTS / 'tests_no_deps.txt'),
     )
     environment.pip_install(
         'installing mmdet_efficientps itself',
-        *('--no-deps', '--no-build-isolation', '--use-pep517', '-e', str(ROOT)),
+        *('--no-deps', '--no-build-isolation', '--use-pep517', '-e', ROOT),
     )
     environment.stamp.write_text(fingerprint())
 

@@ -26,19 +26,6 @@ def load_label_table(name: str) -> dict[str, list]:
     return load(FOLDER / f'{name}.json')
 
 
-def categories_of(table: dict[str, list]) -> list[dict]:
-    """Give the categories for a panoptic json, without what only the table needs.
-
-    Args:
-        table (dict[str, list]): A table of :func:`load_label_table`.
-
-    Returns:
-        list[dict]: id, name, supercategory, isthing and color of every class.
-    """
-    keys = ('id', 'name', 'supercategory', 'isthing', 'color')
-    return [{key: label[key] for key in keys} for label in table['classes']]
-
-
 def load_classes(name: str) -> PanopticClasses:
     """Give the evaluated classes of a data set.
 

@@ -28,6 +28,13 @@ class PanopticMasks(BitmapMasks):
         boxes (np.ndarray): Boxes around the instances, tight or larger, shape (N, 4),
             integers, xyxy in pixels; x2 and y2 are one past the last column and row.
         void (int): A number of the map that no instance has. Defaults to 255.
+
+    Examples:
+        >>> index_map = np.array([[1, 1, 2], [0, 0, 2]], np.uint8)
+        >>> masks = PanopticMasks(index_map, np.array([2]), np.array([[2, 0, 3, 2]]))
+        >>> masks.masks
+        array([[[0, 0, 1],
+                [0, 0, 1]]], dtype=uint8)
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Masks as COCO run-length codes, made without pictures of the whole image.
+"""COCO's run-length masks, made without bitmaps of the whole image.
 
-A code counts pixels column after column, off and on in turn. A street scene of two
-million pixels has some hundred runs per mask, so codes are what masks are kept,
+A run-length mask counts pixels column after column, off and on in turn. A street scene
+of two million pixels has some hundred runs per mask, so this is what masks are kept,
 compared and sent as. They are pycocotools' compressed dicts of ``size`` (height,
 width) and ``counts`` (bytes).
 """
@@ -18,7 +18,7 @@ from pycocotools import mask as mask_api
 def runs_to_rle(
     starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int]
 ) -> dict:
-    """Encode the pixels of some runs.
+    """Make the run-length mask of some runs.
 
     Args:
         starts (np.ndarray): First pixel of each run, (R, ), int, counted column after
@@ -27,7 +27,16 @@ def runs_to_rle(
         shape (tuple[int, int]): Height and width of the image.
 
     Returns:
-        dict: Compressed code.
+        dict: Compressed run-length mask.
+
+    Examples:
+        Pixels 1 and 2 of an image of 2 x 3 are the lower one of the first column and
+        the upper one of the second.
+
+        >>> mask = runs_to_rle(np.array([1]), np.array([2]), (2, 3))
+        >>> mask_api.decode(mask)
+        array([[0, 1, 0],
+               [1, 0, 0]], dtype=uint8)
     """
     height, width = (int(size) for size in shape)
     stops = starts + lengths
@@ -42,7 +51,7 @@ def runs_to_rle(
 
 
 def crop_to_rle(crop: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> dict:
-    """Encode a mask of which only a part of the image is given.
+    """Make a run-length mask of which only a part of the image is given.
 
     Args:
         crop (np.ndarray): Mask inside a rectangle, (h, w), bool. It is off outside.
@@ -52,7 +61,13 @@ def crop_to_rle(crop: np.ndarray, top: int, left: int, shape: tuple[int, int]) -
             does not exceed.
 
     Returns:
-        dict: Compressed code of the size of the image.
+        dict: Compressed run-length mask of the size of the image.
+
+    Examples:
+        >>> mask = crop_to_rle(np.array([[True, True]]), 1, 0, (2, 3))
+        >>> mask_api.decode(mask)
+        array([[0, 0, 0],
+               [1, 1, 0]], dtype=uint8)
     """
     height, width = crop.shape
     columns = np.zeros((width, height + 2), dtype=np.int8)
@@ -70,15 +85,20 @@ def crop_to_rle(crop: np.ndarray, top: int, left: int, shape: tuple[int, int]) -
 
 
 def segments_to_rle(index: np.ndarray, numbers: Sequence[int]) -> list[dict]:
-    """Encode segments of a map.
+    """Make run-length masks of segments of a map.
 
     Args:
         index (np.ndarray): Number of the segment of each pixel, (H, W), int.
         numbers (Sequence[int]): Numbers of the segments wanted.
 
     Returns:
-        list[dict]: Compressed code of each; of no pixels for a number that does not
-        occur.
+        list[dict]: Compressed run-length mask of each, empty for a number that does
+        not occur.
+
+    Examples:
+        >>> masks = segments_to_rle(np.array([[7, 7, 5]]), [7, 5, 9])
+        >>> mask_api.area(masks).tolist()
+        [2, 1, 0]
     """
     pixels = np.ascontiguousarray(index.T).ravel()
     starts = np.append(0, np.flatnonzero(pixels[1:] != pixels[:-1]) + 1)
@@ -95,14 +115,18 @@ def segments_to_rle(index: np.ndarray, numbers: Sequence[int]) -> list[dict]:
 
 
 def masks_to_rle(masks: torch.Tensor | Sequence[dict]) -> list[dict]:
-    """Give the masks of predicted instances as codes.
+    """Give the masks of predicted instances as run-length masks.
 
     Args:
         masks (torch.Tensor | Sequence[dict]): Masks (N, H, W), bool, on any device,
-            or codes, which stay as they are.
+            or run-length masks, which stay as they are.
 
     Returns:
-        list[dict]: Compressed codes.
+        list[dict]: Compressed run-length masks.
+
+    Examples:
+        >>> masks_to_rle(torch.tensor([[[False, True]]]))[0]['size']
+        [1, 2]
     """
     if isinstance(masks, torch.Tensor):
         return encode_mask_results(masks.cpu().numpy())
@@ -113,11 +137,16 @@ def rle_intersections(rles: Sequence[dict], other_rles: Sequence[dict]) -> np.nd
     """Count the pixels that masks share with other masks.
 
     Args:
-        rles (Sequence[dict]): N codes.
-        other_rles (Sequence[dict]): M codes of the same size.
+        rles (Sequence[dict]): N run-length masks.
+        other_rles (Sequence[dict]): M run-length masks of the same size.
 
     Returns:
         np.ndarray: Pixels, (N, M), int64.
+
+    Examples:
+        >>> masks = segments_to_rle(np.array([[1, 1, 1]]), [1])
+        >>> rle_intersections(masks, segments_to_rle(np.array([[1, 2, 2]]), [1, 2]))
+        array([[1, 2]])
     """
     if not rles or not other_rles:
         return np.zeros((len(rles), len(other_rles)), dtype=np.int64)

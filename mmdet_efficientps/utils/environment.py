@@ -4,6 +4,7 @@
 from importlib import import_module
 from types import ModuleType
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 SUPPORTED_VERSIONS = {
@@ -78,15 +79,11 @@ def _import(name: str) -> ModuleType:
 
 def _check_version(name: str, version: str) -> None:
     """Raises ImportError for a version outside ``SUPPORTED_VERSIONS``."""
-    low, high = (
-        Version(bound.lstrip('<>=')) for bound in SUPPORTED_VERSIONS[name].split(',')
-    )
-    if Version(version) < low:
-        reason = 'too old'
-    elif Version(version) >= high:
-        reason = 'too new'
-    else:
+    supported = SpecifierSet(SUPPORTED_VERSIONS[name], prereleases=True)
+    if version in supported:
         return
+    oldest = min(Version(bound.version) for bound in supported)
+    reason = 'too old' if Version(version) < oldest else 'too new'
     if name == 'mmcv' and reason == 'too new':
         reason += ': mmdet 3.3 refuses mmcv 2.2 and later'
     raise ImportError(

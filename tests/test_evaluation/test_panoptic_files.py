@@ -179,7 +179,7 @@ def test_missing_files_are_named(tmp_path):
 
 def test_every_problem_is_named_however_many_there_are(files):
     files.pred['annotations'] += [
-        {'image_id': f'extra {k}', 'file_name': '', 'segments_info': []}
+        {'image_id': f'extra {k}', 'file_name': f'{k}.png', 'segments_info': []}
         for k in range(30)
     ]
     text = files.problems()

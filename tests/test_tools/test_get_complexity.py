@@ -9,9 +9,9 @@ import torch
 from mmdet.registry import MODELS
 
 from mmdet_efficientps import get_config
-from mmdet_efficientps.utils.complexity import count_complexity
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'get_complexity.py'
+count_complexity = runpy.run_path(str(TOOL))['count_complexity']
 PARTS = ('backbone', 'neck', 'rpn', 'bbox', 'mask', 'semantic', 'total')
 RELEASE = 'efficientps-release_effb5_16xb1-160e_cityscapes-1024x2048'
 PAPER = 'efficientps_effb5_16xb1-50k_cityscapes-1024x2048'

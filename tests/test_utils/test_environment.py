@@ -65,7 +65,7 @@ def test_unsupported_version_is_refused(installed, name, version, reason):
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize('version', ['2.0.0', '2.1.0', '2.1.0+cu118'])
+@pytest.mark.parametrize('version', ['2.0.0', '2.1.0', '2.1.0+cu118', '2.1.0rc1'])
 def test_supported_mmcv_passes(installed, version):
     installed['mmcv'] = version
     check_environment()

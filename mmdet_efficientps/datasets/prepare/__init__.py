@@ -1,7 +1,43 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""One module per kind of source, each with ``add_arguments`` and ``main``.
+"""Panoptic ground truth from the downloads of data sets and from one's own labels.
 
-``prepare_dataset.py`` adds the arguments that all have: SRC and --out where a module
-has none of its own, and --nproc. Errors of the user are raised as OSError or ValueError
-with a text for him; :mod:`conversion` is what the modules share.
+A function for each kind of source; ``tools/prepare_dataset.py`` is their command line.
+Each checks what it is given before it writes anything and raises an OSError or a
+ValueError with a text for the user. It returns a report for each json it wrote; what
+could not be converted stands in ``problems`` of the report, and all else is written.
+
+Example::
+
+    from mmdet_efficientps.datasets.prepare import prepare_cityscapes
+
+    for report in prepare_cityscapes('data/cityscapes', nproc=8):
+        print(report.summary())
+        print(report.problems.summary())
+
+A module for another kind lists its images as :class:`Job`, gives a function that turns
+the labels of one image into a :class:`Panoptic`, and calls :func:`convert`.
 """
+
+from .cityscapes import prepare_cityscapes
+from .coco_polygons import prepare_coco_polygons, read_class_lists
+from .conversion import convert
+from .idd import prepare_idd
+from .jobs import BadInputError, Job, Panoptic, Split
+from .kitti import prepare_kitti
+from .summary import ConversionReport
+from .vistas import prepare_vistas
+
+__all__ = [
+    'BadInputError',
+    'ConversionReport',
+    'Job',
+    'Panoptic',
+    'Split',
+    'convert',
+    'prepare_cityscapes',
+    'prepare_coco_polygons',
+    'prepare_idd',
+    'prepare_kitti',
+    'prepare_vistas',
+    'read_class_lists',
+]

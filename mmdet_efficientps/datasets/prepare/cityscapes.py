@@ -8,100 +8,70 @@ cityscapesscripts' createPanopticImgs, but for the images' file_name, which is
 <city>/<city>_<sequence>_<frame>_leftImg8bit.png here.
 """
 
-import argparse
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from cityscapesscripts.helpers.labels import id2label, labels
+from cityscapesscripts.helpers.labels import id2label
 
+from mmdet_efficientps.datasets.label_table import load_classes
 from mmdet_efficientps.utils import ProblemList
 
-from .conversion import (
-    BadInputError,
-    Job,
-    Panoptic,
-    Split,
-    check_folders,
-    check_same_size,
-    collect_segments,
-    convert,
-    output_folder,
-    pair_files,
-    read_image_size,
-    read_label_png,
-)
+from .conversion import convert
+from .folders import check_folders, find_files, pair_files, plan_links
+from .jobs import BadInputError, Job, Panoptic, Split
+from .readers import check_size, read_image_size, read_instance_map
+from .segments import collect_segments
+from .summary import ConversionReport
 
 DOWNLOAD = 'unpack {} from https://www.cityscapes-dataset.com/downloads/ there'
 IMAGES = 'leftImg8bit_trainvaltest.zip'
 LABELS = 'gtFine_trainvaltest.zip'
-IMAGE_SUFFIX = '_leftImg8bit.png'
-LABEL_SUFFIX = '_gtFine_instanceIds.png'
-PNG_SUFFIX = '_gtFine_panoptic.png'
-
-CATEGORIES = [
-    {
-        'id': label.id,
-        'name': label.name,
-        'color': list(label.color),
-        'supercategory': label.category,
-        'isthing': int(label.hasInstances),
-    }
-    for label in labels
-    if not label.ignoreInEval
-]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line arguments."""
-    parser.add_argument(
-        '--splits',
-        nargs='+',
-        default=['train', 'val'],
-        help='splits to prepare, by default train and val',
-    )
-
-
-def main(args: argparse.Namespace) -> None:
-    """Prepare the data set."""
-    prepare_cityscapes(args.src, args.out, args.splits, args.nproc)
+CLASSES = load_classes('cityscapes')
 
 
 def prepare_cityscapes(
-    src: Path,
-    out: Path | None = None,
+    src: str | Path,
+    out: str | Path | None = None,
     splits: Sequence[str] = ('train', 'val'),
     nproc: int = 1,
-) -> None:
+) -> list[ConversionReport]:
     """Write ``gtFine/cityscapes_panoptic_<split>.json`` and the PNGs beside it.
 
     Args:
-        src (Path): Folder with leftImg8bit/ and gtFine/.
-        out (Path | None): Folder to write to, by default ``src``.
-        splits (Sequence[str]): Names of the splits.
-        nproc (int): Number of processes.
+        src (str | Path): Folder with leftImg8bit/ and gtFine/.
+        out (str | Path | None): Folder to write to; the images are linked into it.
+            Defaults to None, which is ``src``.
+        splits (Sequence[str]): Names of the splits. Defaults to ('train', 'val').
+        nproc (int): Number of processes. Defaults to 1.
+
+    Returns:
+        list[ConversionReport]: One for each split.
 
     Raises:
-        FileNotFoundError: If a folder is missing or empty; nothing is written then.
-        SystemExit: With status 1 if images had to be left out.
+        FileNotFoundError: If a folder is missing or empty.
+        FileExistsError: If ``out`` has something else in the places to write to.
+        PermissionError: If ``out`` is read-only.
+        ValueError: If an input would be overwritten. Nothing is written then, as with
+            the other errors.
     """
+    src, out = Path(src), Path(out or src)
     folders = {}
     for split in splits:
         folders[src / 'leftImg8bit' / split] = DOWNLOAD.format(IMAGES)
         folders[src / 'gtFine' / split] = DOWNLOAD.format(LABELS)
     check_folders(folders)
-    found = [_find_split(src, split) for split in splits]
-    out = output_folder(src, out, ['leftImg8bit'])
-    for split in found:
-        split.json_path = out / split.json_path
-    convert(found, nproc)
+    found = [_find_split(src, out, split) for split in splits]
+    return convert(found, nproc, plan_links(src, out, ['leftImg8bit']))
 
 
 def draw_label_values(values: np.ndarray, label_path: Path) -> Panoptic:
     """Make segments of a map in the coding of instanceIds.
 
-    A thing is ``label id * 1000 + n``; stuff and the group regions of things are the
-    label id alone. The values stay as segment ids; ignored labels become void.
+    A thing is ``label id * 1000 + n``; stuff and the crowds of things are the label id
+    alone. The values stay as segment ids; ignored labels become void.
 
     Args:
         values (np.ndarray): Shape (H, W), integers.
@@ -127,24 +97,24 @@ def draw_label_values(values: np.ndarray, label_path: Path) -> Panoptic:
     ids, segments = collect_segments(values, describe)
     if unknown:
         raise BadInputError(
-            ('unknown label ids, not of Cityscapes', f'{label_path}: {unknown}')
+            'unknown label ids, not of Cityscapes', f'{label_path}: {unknown}'
         )
     return Panoptic(ids, segments)
 
 
-def _find_split(src: Path, split: str) -> Split:
-    """List the images of a split; its json path is relative to the output."""
+def _find_split(src: Path, out: Path, split: str) -> Split:
+    """List the images of a split."""
     problems = ProblemList()
     images, label_files = (
-        {
-            path.name.removesuffix(suffix): path
-            for path in (src / folder / split).glob(f'*/*{suffix}')
-        }
-        for folder, suffix in (('leftImg8bit', IMAGE_SUFFIX), ('gtFine', LABEL_SUFFIX))
+        find_files((src / folder / split).glob('*/*'), ending, ['.png'], problems)
+        for folder, ending in (
+            ('leftImg8bit', '_leftImg8bit'),
+            ('gtFine', '_gtFine_instanceIds'),
+        )
     )
     if not label_files:
         raise FileNotFoundError(
-            f'{src / "gtFine" / split} has no <city>/*{LABEL_SUFFIX}: '
+            f'{src / "gtFine" / split} has no <city>/*_gtFine_instanceIds.png: '
             f'{DOWNLOAD.format(LABELS)}'
         )
     hint = DOWNLOAD.format(f'{IMAGES} and {LABELS}')
@@ -155,17 +125,18 @@ def _find_split(src: Path, split: str) -> Split:
             Job(
                 image={'id': name, 'file_name': f'{path.parent.name}/{path.name}'},
                 image_path=path,
-                png_name=f'{name}{PNG_SUFFIX}',
+                png_name=f'{name}_gtFine_panoptic.png',
                 label_path=label_files[name],
             )
         )
-    json_path = Path('gtFine') / f'cityscapes_panoptic_{split}.json'
-    return Split(json_path, CATEGORIES, jobs, _draw, problems)
+    json_path = out / 'gtFine' / f'cityscapes_panoptic_{split}.json'
+    return Split(json_path, CLASSES, jobs, _draw, problems)
 
 
 def _draw(job: Job) -> Panoptic:
     """Make the labels of one image."""
+    assert job.label_path
     image_size = read_image_size(job.image_path)
-    values = read_label_png(job.label_path, '16-bit')
-    check_same_size(image_size, values.shape[::-1], job.image_path)
+    values = read_instance_map(job.label_path)
+    check_size(image_size, values.shape[::-1], job.image_path)
     return draw_label_values(values, job.label_path)

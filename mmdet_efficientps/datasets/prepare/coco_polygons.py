@@ -10,263 +10,266 @@ overlap, things hide crowds and crowds hide stuff, and within each of the three 
 smaller annotation hides the larger one. Pixels without any label are void (id 0).
 """
 
-import argparse
+from __future__ import annotations
+
+import os
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import yaml
-from pycocotools import mask as mask_utils
 
-from mmdet_efficientps.structures.panoptic import VOID_ID, distinct_color
+from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
+from mmdet_efficientps.structures.panoptic.annotations import (
+    CATEGORY_FIELDS,
+    FLAG,
+    IMAGE_FIELDS,
+    IMAGE_ID,
+    INTEGER,
+    Field,
+    take_entry,
+)
 from mmdet_efficientps.utils import ProblemList
 
-from .conversion import (
-    BadInputError,
-    Job,
-    Panoptic,
-    Split,
-    check_same_size,
-    collect_segments,
-    convert,
-    read_image_size,
-    read_json,
-)
+from .conversion import convert
+from .jobs import BadInputError, Job, Panoptic, Split
+from .masks import paint_runs, segmentation_runs
+from .readers import check_size, read_image_size
+from .segments import collect_segments
+from .summary import ConversionReport
 
 STUFF, CROWD, THING = range(3)
+# Bytes, of a temporary file too.
+LONGEST_NAME = 230
+
+
+def _optional(rule: Field, default: Any = None) -> Field:
+    """Let a field be missing."""
+    return Field(rule.take, rule.wanted, default)
+
+
 FIELDS = {
-    'images': ('id', 'file_name', 'width', 'height'),
-    'annotations': ('id', 'image_id', 'category_id'),
-    'categories': ('id', 'name'),
+    'images': IMAGE_FIELDS
+    | {key: _optional(IMAGE_FIELDS[key]) for key in ('width', 'height')},
+    'annotations': {
+        'id': _optional(IMAGE_ID),
+        'image_id': IMAGE_ID,
+        'category_id': INTEGER,
+        'iscrowd': _optional(FLAG, 0),
+    },
+    'categories': {
+        'id': CATEGORY_FIELDS['id'],
+        'name': CATEGORY_FIELDS['name'],
+        'supercategory': CATEGORY_FIELDS['supercategory'],
+        # Labelling tools write colors in many ways; those of another get a new one.
+        'color': Field(
+            lambda color: CATEGORY_FIELDS['color'].take(color) or (), '', ()
+        ),
+    },
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this converter.
-
-    Args:
-        parser (argparse.ArgumentParser): Parser to add them to.
-    """
-    parser.add_argument('src_json', type=Path, help='labels in the COCO format')
-    parser.add_argument('image_dir', type=Path, help='folder of the images')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        required=True,
-        metavar='NAME.json',
-        help='panoptic json to write; the PNGs go into the folder NAME beside it',
-    )
-    parser.add_argument('--things', nargs='+', metavar='NAME', help='thing classes')
-    parser.add_argument('--stuff', nargs='+', metavar='NAME', help='stuff classes')
-    parser.add_argument(
-        '--classes',
-        type=Path,
-        help='YAML file with the lists things, stuff and optionally ignore, '
-        'instead of the options of these names',
-    )
-    parser.add_argument(
-        '--ignore',
-        nargs='+',
-        metavar='NAME',
-        help='categories not to draw; what only they cover is void',
-    )
-
-
-def main(args: argparse.Namespace) -> None:
-    """Run the converter and print a summary.
-
-    Args:
-        args (argparse.Namespace): Arguments of :func:`add_arguments`.
-
-    Raises:
-        FileNotFoundError: If the labels or the image folder are missing.
-        ValueError: If the lists of classes do not fit the labels.
-        SystemExit: With a message if the options do not fit, with status 1 if images
-            had to be left out.
-    """
-    lists = {key: getattr(args, key) or [] for key in ('things', 'stuff', 'ignore')}
-    if args.classes:
-        if any(lists.values()):
-            raise SystemExit('give --classes or --things, --stuff, --ignore, not both')
-        if not args.classes.is_file():
-            raise SystemExit(f'{args.classes} (--classes) does not exist')
-        lists |= _read_classes(args.classes, lists.keys())
-    split, unused = read_coco_polygons(args.src_json, args.image_dir, args.out, **lists)
-    if unused:
-        print(f'not listed, without annotations: {", ".join(unused)}')
-    convert([split], args.nproc)
-
-
-def read_coco_polygons(
-    src_json: Path,
-    image_dir: Path,
-    out_json: Path,
+def prepare_coco_polygons(
+    src_json: str | Path,
+    image_dir: str | Path,
+    out: str | Path,
     things: Sequence[str] = (),
     stuff: Sequence[str] = (),
     ignore: Sequence[str] = (),
-) -> tuple[Split, list[str]]:
-    """Read COCO labels to convert them.
+    nproc: int = 1,
+) -> list[ConversionReport]:
+    """Convert labels in the COCO format.
 
     Args:
-        src_json (Path): Labels in the COCO format, polygons or RLE.
-        image_dir (Path): Folder that the file names in it refer to.
-        out_json (Path): Json to write; PNGs go into the folder of the same name
+        src_json (str | Path): Labels in the COCO format, polygons or run-length masks.
+        image_dir (str | Path): Folder that the file names in it refer to.
+        out (str | Path): Json to write; PNGs go into the folder of the same name
             without suffix, under the name of the image with suffix .png.
         things (Sequence[str]): Names of the thing classes.
         stuff (Sequence[str]): Names of the stuff classes.
         ignore (Sequence[str]): Names of categories that are not drawn.
+        nproc (int): Number of processes. Defaults to 1.
 
     Returns:
-        tuple[Split, list[str]]: What to convert, and the names of the categories that
-        are neither listed nor used.
+        list[ConversionReport]: One report.
 
     Raises:
         FileNotFoundError: If the labels or the image folder are missing.
-        ValueError: If the lists of classes do not fit the labels or ``out_json`` is
-            no other .json file.
+        FileExistsError: If ``out`` has something else than panoptic labels.
+        ValueError: If the lists of classes do not fit the labels, or ``out`` is no
+            json or would overwrite an input. Nothing is written then.
     """
+    src_json, image_dir, out = Path(src_json), Path(image_dir), Path(out)
     if not src_json.is_file():
         raise FileNotFoundError(f'labels {src_json} do not exist')
     if not image_dir.is_dir():
         raise FileNotFoundError(f'image folder {image_dir} does not exist')
-    if out_json.suffix != '.json' or out_json.resolve() == src_json.resolve():
-        raise ValueError(f'--out must be a new .json file, got {out_json}')
-    hint = 'labels in the COCO format are needed'
-    source = read_json(src_json, FIELDS, hint)
-    if not source['images']:
-        raise ValueError(f'{src_json} lists no images')
-    categories, unused = _select_categories(source, things, stuff, ignore)
+    if out.suffix != '.json':
+        raise ValueError(f'--out must be a .json file, got {out}')
+    problems = ProblemList()
+    source = _read_source(src_json, problems)
+    classes, unused = _select_classes(source, things, stuff, ignore)
     ignored = {c['id'] for c in source['categories'] if c['name'] in ignore}
 
-    problems = ProblemList()
-    annotations = {image['id']: [] for image in source['images']}
-    if len(annotations) < len(source['images']):
-        raise ValueError(
-            f'{src_json}: image ids that occur twice: {_repeated(source["images"])}'
-        )
+    annotations: dict[str, list[dict[str, Any]]] = {
+        str(image['id']): [] for image in source['images']
+    }
+    # An image that is left out takes its annotations with it.
+    known = annotations.keys() | {str(id_) for id_ in source['ids']}
     for annotation in source['annotations']:
-        if annotation['image_id'] not in annotations:
+        key = str(annotation['image_id'])
+        if key not in known:
             problems.add(
-                f'{src_json}: annotations of images that are not in images',
-                f'annotation {annotation["id"]} of image {annotation["image_id"]}',
+                f'{src_json}: annotation of an image that is not in images',
+                f'annotation {annotation["id"]} of image {key}',
             )
-        elif annotation['category_id'] not in ignored:
-            annotations[annotation['image_id']].append(annotation)
-    jobs = [
-        Job(
-            image=image,
-            image_path=image_dir / image['file_name'],
-            png_name=Path(image['file_name']).with_suffix('.png').as_posix(),
-            labels=annotations[image['id']],
+        elif key in annotations and annotation['category_id'] not in ignored:
+            annotations[key].append(annotation)
+    jobs = []
+    for image in source['images']:
+        png_name = _png_name(image['file_name'])
+        if png_name is None:
+            problems.add(
+                f'{src_json}: file_name that no file can have',
+                f'image {image["id"]}: {image["file_name"]!r}',
+            )
+            continue
+        jobs.append(
+            Job(
+                image=image,
+                image_path=image_dir / image['file_name'],
+                png_name=png_name,
+                labels=annotations[str(image['id'])],
+            )
         )
-        for image in source['images']
-    ]
-    isthing = {c['id']: bool(c['isthing']) for c in categories}
-    draw = partial(_draw, isthing=isthing)
-    return Split(out_json, categories, jobs, draw, problems), unused
+    draw = partial(_draw, isthing={c.id: c.isthing for c in classes})
+    sources = [src_json, image_dir]
+    notes = [f'not listed, without annotations: {", ".join(unused)}'] if unused else []
+    split = Split(out, classes, jobs, draw, problems, sources, notes)
+    return convert([split], nproc)
 
 
-def _read_classes(path: Path, keys: Collection[str]) -> dict[str, list[str]]:
-    """Read the lists of classes from a file.
+def read_class_lists(path: str | Path) -> dict[str, list[str]]:
+    """Read the lists of classes from a YAML file.
 
     Args:
-        path (Path): The YAML file.
-        keys (Collection[str]): The lists it may have.
+        path (str | Path): The file, with the lists things, stuff and ignore; each may
+            be missing.
 
     Returns:
-        dict[str, list[str]]: The lists it has.
+        dict[str, list[str]]: The three lists.
 
     Raises:
-        SystemExit: With a message if it has anything else.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has anything else.
     """
+    lists: dict[str, list[str]] = {'things': [], 'stuff': [], 'ignore': []}
     try:
-        loaded = yaml.safe_load(path.read_text(encoding='utf-8'))
+        loaded = yaml.safe_load(Path(path).read_bytes())
     except yaml.YAMLError as error:
-        raise SystemExit(f'{path} (--classes) is no YAML: {error}') from error
+        raise ValueError(f'{path} is no YAML: {error}') from error
     if not isinstance(loaded, dict):
-        raise SystemExit(f'{path} (--classes) has no keys things, stuff or ignore')
-    unknown = sorted(map(str, loaded.keys() - keys))
+        raise ValueError(f'{path} has no keys things, stuff or ignore')
+    unknown = sorted(map(str, loaded.keys() - lists.keys()))
     if unknown:
-        raise SystemExit(
+        raise ValueError(
             f'{path}: unknown keys {unknown}, expected things, stuff and ignore'
         )
-    lists = {key: names or [] for key, names in loaded.items()}
-    for key, names in lists.items():
-        if not isinstance(names, list):
-            raise SystemExit(f'{path}: {key} must be a list of names, got {names!r}')
+    for key, names in loaded.items():
+        if not isinstance(names, list | None):
+            raise ValueError(f'{path}: {key} must be a list of names, got {names!r}')
+        lists[key] = names or []
     return lists
 
 
-def _repeated(entries: Iterable[dict]) -> list:
-    """Give the ids that several entries have."""
-    return [
-        id_ for id_, count in Counter(e['id'] for e in entries).items() if count > 1
-    ]
-
-
-def draw_panoptic(
-    annotations: Sequence[dict], height: int, width: int, isthing: dict[int, bool]
-) -> Panoptic:
-    """Draw the segments of one image.
+def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
+    """Read the labels.
 
     Args:
-        annotations (Sequence[dict]): COCO annotations of the image.
-        height (int): Height of the image in pixels.
-        width (int): Width of the image in pixels.
-        isthing (dict[int, bool]): Whether a category is a thing, by its id.
+        src_json (Path): Labels in the COCO format.
+        problems (ProblemList): Gets entries that cannot be used.
 
     Returns:
-        Panoptic: What is visible, and the number of annotations that are not.
+        dict[str, list[Any]]: The usable entries of images, annotations and categories,
+        and ``ids``, those of all images.
+
+    Raises:
+        ValueError: If the file is of another form, lists no image, or ids of images or
+            categories occur twice.
     """
-    layers = []
-    for annotation in annotations:
-        category = annotation['category_id']
-        mask = _decode(annotation['segmentation'], height, width)
-        if not isthing[category]:
-            layer, key = STUFF, (STUFF, category)
-        elif annotation.get('iscrowd', 0):
-            layer, key = CROWD, (CROWD, category)
-        else:
-            layer, key = THING, (THING, annotation['id'])
-        layers.append((layer, -int(mask.sum()), key, category, mask))
-    # The sort is stable: of two equal annotations the later one is in front.
-    layers.sort(key=lambda entry: entry[:2])
-
-    owner = np.zeros((height, width), dtype=np.int32)
-    for number, (*_, mask) in enumerate(layers, start=1):
-        owner[mask] = number
-    visible = np.bincount(owner.ravel(), minlength=len(layers) + 1)[1:]
-
-    meaning = {}
-    number_of = {}
-    segment_of = [VOID_ID]
-    for area, (layer, _, key, category, _) in zip(visible, layers, strict=True):
-        number = VOID_ID
-        if area:
-            number = number_of.setdefault(key, len(number_of) + 1)
-            meaning[number] = (number, category, int(layer == CROWD))
-        segment_of.append(number)
-    ids, segments = collect_segments(
-        np.array(segment_of, dtype=np.int32)[owner], meaning.get
-    )
-    return Panoptic(ids, segments, num_dropped=int((visible == 0).sum()))
+    content = read_json(src_json)
+    lists = content if isinstance(content, dict) else {}
+    missing = [name for name in FIELDS if not isinstance(lists.get(name), list)]
+    if missing:
+        raise ValueError(f'{src_json} is not in the COCO format: it lacks {missing}')
+    source: dict[str, list[Any]] = {}
+    for name, fields in FIELDS.items():
+        what = f'an entry of {name}'
+        source[name] = []
+        for place, raw in enumerate(lists[name]):
+            given = raw.get('id') if isinstance(raw, dict) else None
+            where = f'{name}[{place}]' if given is None else f'id {given}'
+            entry = take_entry(raw, fields, what, where, problems, f'{src_json}: ')
+            if entry:
+                source[name].append(entry)
+    source['ids'] = [i.get('id') for i in lists['images'] if isinstance(i, dict)]
+    if not source['images']:
+        raise ValueError(f'{src_json} lists no images\n{problems.summary()}'.strip())
+    for name in ('images', 'categories'):
+        if repeated := _repeated(source[name]):
+            raise ValueError(f'{src_json}: ids of {name} that occur twice: {repeated}')
+    for image in source['images']:
+        for key in ('width', 'height'):
+            if image[key] is None:
+                del image[key]
+    return source
 
 
-def _select_categories(
-    source: dict, things: Sequence[str], stuff: Sequence[str], ignore: Sequence[str]
-) -> tuple[list[dict], list[str]]:
-    """Make the categories of the panoptic json, things first.
+def _png_name(file_name: str) -> str | None:
+    """Name the PNG of an image; None if no image can have that name.
+
+    Labelling tools also write absolute paths, those of Windows, and some that go up:
+    what leads out of a folder is left away.
+    """
+    parts = [
+        part
+        for part in re.split(r'[/\\]', file_name)
+        if part not in ('', '.', '..') and not re.fullmatch('[A-Za-z]:', part)
+    ]
+    try:
+        is_possible = parts and max(len(os.fsencode(p)) for p in parts) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return None
+    if not is_possible or '\0' in file_name:
+        return None
+    return Path(*parts).with_suffix('.png').as_posix()
+
+
+def _repeated(entries: Iterable[dict[str, Any]]) -> list[str]:
+    """Give the ids that several entries have."""
+    times = Counter(str(e['id']) for e in entries if e['id'] is not None)
+    return [id_ for id_, count in times.items() if count > 1]
+
+
+def _select_classes(
+    source: dict[str, list[Any]],
+    things: Sequence[str],
+    stuff: Sequence[str],
+    ignore: Sequence[str],
+) -> tuple[PanopticClasses, list[str]]:
+    """Make the classes of the panoptic json, things first.
 
     Args:
-        source (dict): Labels in the COCO format.
+        source (dict[str, list[Any]]): Labels in the COCO format.
         things (Sequence[str]): Names of the thing classes.
         stuff (Sequence[str]): Names of the stuff classes.
         ignore (Sequence[str]): Names of categories that are not drawn.
 
     Returns:
-        tuple[list[dict], list[str]]: The categories, with the ids of the source, and
+        tuple[PanopticClasses, list[str]]: The classes, with the ids of the source, and
         the names of those neither listed nor used.
 
     Raises:
@@ -279,8 +282,6 @@ def _select_categories(
         raise ValueError(f'listed twice among things, stuff and ignore: {repeated}')
     if not things and not stuff:
         raise ValueError('name the classes: --things and --stuff, or --classes')
-    if repeated := _repeated(source['categories']):
-        raise ValueError(f'category ids that occur twice: {repeated}')
     used = Counter(a['category_id'] for a in source['annotations'])
     # Of several categories of one name that with annotations counts: some labelling
     # tools add an empty one with the name of the project.
@@ -303,90 +304,83 @@ def _select_categories(
             f'categories with annotations that are not listed: {forgotten}; add them '
             'to things, stuff or ignore'
         )
-    categories = []
-    for number, name in enumerate([*things, *stuff]):
-        category = by_name[name]
-        categories.append(
-            {
-                'id': category['id'],
-                'name': name,
-                'supercategory': category.get('supercategory', ''),
-                'isthing': int(number < len(things)),
-                'color': category.get('color', distinct_color(number)),
-            }
-        )
-    return categories, [c['name'] for c in unlisted]
+    categories = [by_name[name] | {'isthing': name in things} for name in things]
+    categories += [by_name[name] | {'isthing': False} for name in stuff]
+    return PanopticClasses.from_categories(categories), [c['name'] for c in unlisted]
 
 
 def _draw(job: Job, isthing: dict[int, bool]) -> Panoptic:
     """Check and draw one image."""
-    size = job.image['width'], job.image['height']
-    problems = []
-    try:
-        check_same_size(read_image_size(job.image_path), size, job.image_path)
-    except BadInputError as error:
-        problems += error.problems
-    repeated = _repeated(job.labels)
-    if repeated:
-        problems.append(
-            ('annotation ids that an image has twice', f'{job.image_path}: {repeated}')
+    width, height = read_image_size(job.image_path)
+    size = job.image.get('width', width), job.image.get('height', height)
+    check_size((width, height), size, job.image_path)
+    if repeated := _repeated(job.labels):
+        raise BadInputError(
+            'annotation ids that an image has twice', f'{job.image_path}: {repeated}'
         )
-    for annotation in job.labels:
-        problems += _check_annotation(annotation, job.image, isthing)
-    if problems:
-        raise BadInputError(*problems)
-    return draw_panoptic(job.labels, *reversed(size), isthing)
+    return draw_panoptic(job.labels, height, width, isthing, str(job.image_path))
 
 
-def _check_annotation(
-    annotation: dict, image: dict, isthing: dict[int, bool]
-) -> list[tuple[str, str]]:
-    """Check that an annotation can be drawn.
-
-    Args:
-        annotation (dict): The annotation.
-        image (dict): Entry of its image.
-        isthing (dict[int, bool]): Whether a category is a thing, by its id.
-
-    Returns:
-        list[tuple[str, str]]: Problems found.
-    """
-    name = f'{image["file_name"]}: annotation {annotation["id"]}'
-    problems = []
-    category = annotation['category_id']
-    if category not in isthing:
-        problems.append(('unknown category ids', f'{name} has {category}'))
-    segmentation = annotation.get('segmentation')
-    if not segmentation:
-        problems.append(('annotations without segmentation', name))
-    elif isinstance(segmentation, dict):
-        expected = [image['height'], image['width']]
-        if segmentation['size'] != expected:
-            problems.append(
-                (
-                    'image and mask differ in size (height, width)',
-                    f'{name}: {expected} and {segmentation["size"]}',
-                )
-            )
-    elif any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-        problems.append(('polygons of less than 3 points', name))
-    return problems
-
-
-def _decode(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """Rasterise a COCO segmentation.
+def draw_panoptic(
+    annotations: Sequence[dict[str, Any]],
+    height: int,
+    width: int,
+    isthing: dict[int, bool],
+    name: str = 'image',
+) -> Panoptic:
+    """Draw the segments of one image.
 
     Args:
-        segmentation (list | dict): Polygons, or a mask in RLE.
+        annotations (Sequence[dict[str, Any]]): COCO annotations of the image.
         height (int): Height of the image in pixels.
         width (int): Width of the image in pixels.
+        isthing (dict[int, bool]): Whether a category is a thing, by its id.
+        name (str): The image, to be named. Defaults to 'image'.
 
     Returns:
-        np.ndarray: Mask, shape (H, W), bool.
+        Panoptic: What is visible, the number of annotations that are not, and as
+        problems those that cannot be drawn and are left out.
     """
-    if isinstance(segmentation, list):
-        rles = mask_utils.frPyObjects(segmentation, height, width)
-        segmentation = mask_utils.merge(rles)
-    elif isinstance(segmentation['counts'], list):
-        segmentation = mask_utils.frPyObjects(segmentation, height, width)
-    return mask_utils.decode(segmentation).astype(bool)
+    problems = ProblemList()
+    layers = []
+    for place, annotation in enumerate(annotations):
+        category = annotation['category_id']
+        try:
+            if category not in isthing:
+                raise ValueError(f'category_id that is not in categories: {category}')
+            runs = segmentation_runs(annotation.get('segmentation'), height, width)
+        except ValueError as error:
+            kind, _, detail = str(error).partition(': ')
+            which = annotation.get('id')
+            which = f'number {place}' if which is None else which
+            problems.add(
+                f'annotation left out: {kind}',
+                ': '.join(filter(None, (name, f'annotation {which}', detail))),
+            )
+            continue
+        if not isthing[category]:
+            layer, key = STUFF, (STUFF, category)
+        elif annotation.get('iscrowd'):
+            layer, key = CROWD, (CROWD, category)
+        else:
+            layer, key = THING, (THING, place)
+        area = int((runs[:, 1] - runs[:, 0]).sum())
+        layers.append((layer, -area, key, category, runs))
+    # The sort is stable: of two equal annotations the later one is in front.
+    layers.sort(key=lambda entry: entry[:2])
+
+    visible = set()
+    number_of: dict[tuple[int, int], int] = {}
+
+    def describe(number: int) -> tuple[int, int, int] | None:
+        if not number:
+            return None
+        visible.add(number)
+        layer, _, key, category, _ = layers[number - 1]
+        segment_id = number_of.setdefault(key, len(number_of) + 1)
+        return segment_id, category, int(layer == CROWD)
+
+    owner = paint_runs((runs for *_, runs in layers), height, width)
+    ids, segments = collect_segments(owner, describe)
+    num_dropped = len(layers) - len(visible)
+    return Panoptic(ids, segments, num_dropped, problems=problems)

@@ -7,26 +7,19 @@ annotations/*.png each. All labels are brought to 1280x384 pixels, the size of t
 and evaluation; the images stay as they are and are resized when they are loaded.
 """
 
-import argparse
+from __future__ import annotations
+
 from pathlib import Path
 
-from mmdet_efficientps.structures.panoptic import rgb2id
 from mmdet_efficientps.utils import ProblemList
 
-from .cityscapes import CATEGORIES, draw_label_values
-from .conversion import (
-    Job,
-    Panoptic,
-    Split,
-    check_folders,
-    check_same_view,
-    convert,
-    output_folder,
-    pair_files,
-    read_image_size,
-    read_label_png,
-    resize_values,
-)
+from .cityscapes import CLASSES, draw_label_values
+from .conversion import convert
+from .folders import check_folders, find_files, pair_files, plan_links
+from .jobs import Job, Panoptic, Split
+from .readers import check_size, read_color_map, read_image_size
+from .segments import resize_values
+from .summary import ConversionReport
 
 SIZE = (1280, 384)
 SPLITS = ('training', 'validation')
@@ -37,30 +30,38 @@ DOWNLOAD = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line arguments: none of its own."""
-
-
-def main(args: argparse.Namespace) -> None:
+def prepare_kitti(
+    src: str | Path, out: str | Path | None = None, nproc: int = 1
+) -> list[ConversionReport]:
     """Write ``kitti_panoptic_<split>.json`` and the PNGs beside it.
 
+    Args:
+        src (str | Path): Folder with training/ and validation/.
+        out (str | Path | None): Folder to write to; the images are linked into it.
+            Defaults to None, which is ``src``.
+        nproc (int): Number of processes. Defaults to 1.
+
+    Returns:
+        list[ConversionReport]: One for each split.
+
     Raises:
-        FileNotFoundError: If a folder is missing or empty; nothing is written then.
-        SystemExit: With status 1 if images had to be left out.
+        OSError: As :func:`prepare_cityscapes`; nothing is written then.
+        ValueError: If an input would be overwritten; nothing is written then.
     """
+    src, out = Path(src), Path(out or src)
     parts = [
         f'{split}/{kind}' for split in SPLITS for kind in ('images', 'annotations')
     ]
-    check_folders({args.src / part: DOWNLOAD for part in parts})
-    out = output_folder(args.src, args.out, [f'{split}/images' for split in SPLITS])
-    convert([_find_split(args.src, out, split) for split in SPLITS], args.nproc)
+    check_folders({src / part: DOWNLOAD for part in parts})
+    links = plan_links(src, out, [f'{split}/images' for split in SPLITS])
+    return convert([_find_split(src, out, split) for split in SPLITS], nproc, links)
 
 
 def _find_split(src: Path, out: Path, split: str) -> Split:
     """List the images of a split."""
     problems = ProblemList()
     images, annotations = (
-        {path.stem: path for path in (src / split / kind).glob('*.png')}
+        find_files((src / split / kind).iterdir(), '', ['.png'], problems)
         for kind in ('images', 'annotations')
     )
     jobs = [
@@ -72,14 +73,13 @@ def _find_split(src: Path, out: Path, split: str) -> Split:
         )
         for name in pair_files(images, annotations, problems, DOWNLOAD)
     ]
-    return Split(
-        out / f'kitti_panoptic_{split}.json', CATEGORIES, jobs, _draw, problems
-    )
+    return Split(out / f'kitti_panoptic_{split}.json', CLASSES, jobs, _draw, problems)
 
 
 def _draw(job: Job) -> Panoptic:
     """Make the labels of one image at the size of evaluation."""
+    assert job.label_path
     image_size = read_image_size(job.image_path)
-    values = rgb2id(read_label_png(job.label_path, '8-bit RGB'))
-    check_same_view(image_size, values.shape[::-1], job.image_path)
+    values = read_color_map(job.label_path)
+    check_size(image_size, values.shape[::-1], job.image_path, same_view=True)
     return draw_label_values(resize_values(values, SIZE), job.label_path)

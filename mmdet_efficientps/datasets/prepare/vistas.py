@@ -9,68 +9,75 @@ without any are linked and not copied. A version without panoptic/ is made from
 instances/.
 """
 
-import argparse
-from collections import Counter
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from mmdet_efficientps.datasets.label_table import categories_of, load_label_table
-from mmdet_efficientps.structures.panoptic import VOID_ID, rgb2id
+from mmdet_efficientps.datasets.label_table import load_classes, load_label_table
+from mmdet_efficientps.structures.panoptic import (
+    VOID_ID,
+    PanopticAnnotations,
+    PanopticClasses,
+    path_inside,
+)
+from mmdet_efficientps.structures.panoptic.annotations import INTEGER, TEXT
 from mmdet_efficientps.utils import ProblemList
 
-from .conversion import (
-    BadInputError,
-    Job,
-    Panoptic,
-    Split,
-    check_folders,
-    check_same_size,
-    collect_segments,
-    convert,
-    output_folder,
-    pair_files,
+from .conversion import convert
+from .folders import check_folders, find_files, pair_files, plan_links
+from .jobs import BadInputError, Job, Panoptic, Split
+from .readers import (
+    check_size,
+    read_color_map,
     read_image_size,
-    read_json,
-    read_label_png,
+    read_instance_map,
 )
+from .segments import collect_segments
+from .summary import ConversionReport
 
 SPLITS = ('training', 'validation')
 PANOPTIC_JSON = {'v1.2': 'panoptic_2018.json', 'v2.0': 'panoptic_2020.json'}
-FIELDS = {
-    'images': ('id', 'file_name'),
-    'annotations': ('image_id', 'file_name', 'segments_info'),
-    'categories': ('id', 'supercategory'),
-}
 DOWNLOAD = 'unpack Mapillary Vistas from https://www.mapillary.com/dataset/vistas there'
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line arguments."""
-    parser.add_argument(
-        '--versions',
-        nargs='+',
-        choices=PANOPTIC_JSON,
-        help='versions of the labels, by default those of the download',
-    )
-
-
-def main(args: argparse.Namespace) -> None:
+def prepare_vistas(
+    src: str | Path,
+    out: str | Path | None = None,
+    versions: Sequence[str] = (),
+    nproc: int = 1,
+) -> list[ConversionReport]:
     """Write ``mapillary_vistas_<version>_<split>.json`` and the PNGs beside it.
 
+    Args:
+        src (str | Path): Folder with training/ and validation/.
+        out (str | Path | None): Folder to write to; the images are linked into it.
+            Defaults to None, which is ``src``.
+        versions (Sequence[str]): 'v1.2', 'v2.0' or both. Defaults to (), those of the
+            download.
+        nproc (int): Number of processes. Defaults to 1.
+
+    Returns:
+        list[ConversionReport]: One for each version and split.
+
     Raises:
-        FileNotFoundError: If a folder is missing or empty; nothing is written then.
-        ValueError: If a json has other categories than Vistas.
-        SystemExit: With status 1 if images had to be left out.
+        OSError: As :func:`prepare_cityscapes`; nothing is written then.
+        ValueError: If a json has other categories than Vistas or no annotations, or an
+            input would be overwritten; nothing is written then.
     """
+    src, out = Path(src), Path(out or src)
     image_dirs = [f'{split}/images' for split in SPLITS]
-    check_folders({args.src / name: DOWNLOAD for name in image_dirs})
-    versions = args.versions or [
+    check_folders({src / name: DOWNLOAD for name in image_dirs})
+    versions = versions or [
         version
         for version in PANOPTIC_JSON
-        if any(_label_dir(args.src / split, version) for split in SPLITS)
+        if any(_label_dir(src / split, version) for split in SPLITS)
     ]
     label_dirs = {
-        (version, split): _label_dir(args.src / split, version)
+        (version, split): _label_dir(src / split, version)
         for version in versions
         for split in SPLITS
     }
@@ -78,18 +85,16 @@ def main(args: argparse.Namespace) -> None:
         f'{version} of {split}' for (version, split), p in label_dirs.items() if not p
     ]
     if missing or not versions:
-        names = args.src / '{training,validation}/[v1.2/,v2.0/]{panoptic,instances}'
+        names = src / '{training,validation}/[v1.2/,v2.0/]{panoptic,instances}'
         raise FileNotFoundError(
             f'no labels {", ".join(missing)} in {names}/: {DOWNLOAD}'
         )
     splits = [
-        _find_split(args.src / split, path, version)
-        for (version, split), path in label_dirs.items()
+        _find_split(src / split, label_dir, out, version)
+        for (version, split), label_dir in label_dirs.items()
+        if label_dir
     ]
-    out = output_folder(args.src, args.out, image_dirs)
-    for split in splits:
-        split.json_path = out / split.json_path
-    convert(splits, args.nproc)
+    return convert(splits, nproc, plan_links(src, out, image_dirs))
 
 
 def _label_dir(split_dir: Path, version: str) -> Path | None:
@@ -102,105 +107,115 @@ def _label_dir(split_dir: Path, version: str) -> Path | None:
     return None
 
 
-def _find_split(split_dir: Path, label_dir: Path, version: str) -> Split:
-    """List the images of a split; its json path is relative to the output."""
+def _find_split(split_dir: Path, label_dir: Path, out: Path, version: str) -> Split:
+    """List the images of a split."""
     problems = ProblemList()
-    images = {path.stem: path for path in (split_dir / 'images').glob('*.jpg')}
-    table = load_label_table(f'mapillary_vistas_{version}')
+    images = find_files(
+        (split_dir / 'images').iterdir(), '', ['.jpg', '.jpeg'], problems
+    )
+    classes = load_classes(f'mapillary_vistas_{version}')
+    void = load_label_table(f'mapillary_vistas_{version}')['void']
     panoptic_json = label_dir / 'panoptic' / PANOPTIC_JSON[version]
-    annotations = {}
-    if panoptic_json.is_file():
-        content = read_json(panoptic_json, FIELDS, DOWNLOAD)
-        categories, class_of = _match_categories(content['categories'], table)
-        annotations = _annotations_by_name(content, panoptic_json, problems)
-        sources = dict.fromkeys(annotations, panoptic_json)
-        draw = partial(_draw_panoptic, class_of=class_of)
-    else:
-        categories = categories_of(table)
-        class_of = {c['id']: c['id'] for c in categories}
-        class_of |= {c['id']: None for c in table['void']}
-        sources = {path.stem: path for path in (label_dir / 'instances').glob('*.png')}
+    json_path = out / f'mapillary_vistas_{version}_{split_dir.name}.json'
+    if not panoptic_json.is_file():
+        class_of = {c.id: c.id for c in classes} | {c['id']: None for c in void}
+        labels = find_files((label_dir / 'instances').iterdir(), '', ['.png'], problems)
+        names = pair_files(images, labels, problems, DOWNLOAD)
+        jobs = [_make_job(images[name], labels[name]) for name in names]
         draw = partial(_draw_instances, class_of=class_of)
-    jobs = []
-    for name in pair_files(images, sources, problems, DOWNLOAD):
-        annotation = annotations.get(name)
-        jobs.append(
-            Job(
-                image={'id': name, 'file_name': images[name].name},
-                image_path=images[name],
-                png_name=f'{name}.png',
-                label_path=(
-                    panoptic_json.parent / annotation['file_name']
-                    if annotation
-                    else sources[name]
-                ),
-                labels=annotation['segments_info'] if annotation else None,
+        return Split(json_path, classes, jobs, draw, problems)
+
+    content = PanopticAnnotations.read(
+        panoptic_json,
+        problems,
+        name=str(panoptic_json),
+        category_fields={'id': INTEGER, 'supercategory': TEXT},
+    )
+    if not (content.images and content.annotations and content.categories):
+        raise ValueError(f'{DOWNLOAD}; {problems.summary()}')
+    classes, class_of = _match_categories(
+        content.categories, classes, {label['supercategory'] for label in void}
+    )
+    draw = partial(_draw_panoptic, class_of=class_of)
+    jobs = _list_jobs(images, content, panoptic_json, problems)
+    return Split(json_path, classes, jobs, draw, problems, [panoptic_json])
+
+
+def _make_job(image_path: Path, label_path: Path, labels: Any = None) -> Job:
+    """Say what is to be done for an image."""
+    name = image_path.stem
+    image = {'id': name, 'file_name': image_path.name}
+    return Job(image, image_path, f'{name}.png', label_path, labels)
+
+
+def _list_jobs(
+    images: dict[str, Path],
+    content: PanopticAnnotations,
+    panoptic_json: Path,
+    problems: ProblemList,
+) -> list[Job]:
+    """Match images with the annotations of a json."""
+    names = {image['id']: Path(image['file_name']).stem for image in content.images}
+    labels = {}
+    for image_id, annotation in content.annotations.items():
+        if image_id not in names:
+            problems.add(
+                f'{panoptic_json}: annotation of an image that is not in images',
+                str(image_id),
             )
-        )
-    json_path = Path(f'mapillary_vistas_{version}_{split_dir.name}.json')
-    return Split(json_path, categories, jobs, draw, problems)
+            continue
+        try:
+            path = path_inside(panoptic_json.parent, annotation['file_name'])
+        except ValueError as error:
+            problems.add(f'{panoptic_json}: file_name of an annotation', str(error))
+            continue
+        labels[names[image_id]] = path, annotation['segments_info']
+    sources = dict.fromkeys(labels, panoptic_json)
+    hint = f'{DOWNLOAD}, if it is not named in another line'
+    return [
+        _make_job(images[name], *labels[name])
+        for name in pair_files(images, sources, problems, hint)
+    ]
 
 
 def _match_categories(
-    shipped: list[dict], table: dict[str, list]
-) -> tuple[list[dict], dict[int, int | None]]:
-    """Find the classes of the table among the categories of a json.
+    shipped: list[dict[str, Any]], classes: PanopticClasses, void: set[str]
+) -> tuple[PanopticClasses, dict[int, int | None]]:
+    """Find the classes among the categories of a json.
 
     Args:
-        shipped (list[dict]): Categories of the json, with the readable name as name
-            and the full one as supercategory.
-        table (dict[str, list]): The label table.
+        shipped (list[dict[str, Any]]): Categories of the json, with the full name of
+            the label as supercategory.
+        classes (PanopticClasses): The evaluated classes of Vistas.
+        void (set[str]): Full names of its other labels.
 
     Returns:
-        tuple[list[dict], dict[int, int | None]]: The evaluated categories with the
+        tuple[PanopticClasses, dict[int, int | None]]: The evaluated classes with the
         ids of the json; the category id of every id of the json, None for void.
 
     Raises:
         ValueError: If the json lacks a class or has one of its own.
     """
     id_of = {c['supercategory']: c['id'] for c in shipped}
-    evaluated = {c['supercategory']: c for c in categories_of(table)}
-    void = {c['supercategory'] for c in table['void']}
-    missing = sorted(evaluated.keys() - id_of.keys())
-    unknown = sorted(id_of.keys() - evaluated.keys() - void)
+    evaluated = {c.supercategory for c in classes}
+    missing = sorted(evaluated - id_of.keys())
+    unknown = sorted(id_of.keys() - evaluated - void)
     if missing or unknown:
         raise ValueError(
             f'categories differ from those of Vistas: missing {missing}, unknown '
             f'{unknown}. {DOWNLOAD}'
         )
-    categories = [c | {'id': id_of[name]} for name, c in evaluated.items()]
+    matched = tuple(replace(c, id=id_of[c.supercategory]) for c in classes)
     class_of = {id_: None if name in void else id_ for name, id_ in id_of.items()}
-    return categories, class_of
-
-
-def _annotations_by_name(
-    content: dict, panoptic_json: Path, problems: ProblemList
-) -> dict[str, dict]:
-    """Give the annotations of a json by the name of the image without suffix."""
-    names = {image['id']: Path(image['file_name']).stem for image in content['images']}
-    annotations = {}
-    for annotation in content['annotations']:
-        name = names.get(annotation['image_id'])
-        if name is None:
-            problems.add(
-                f'{panoptic_json}: annotation of an image that is not in images',
-                annotation['image_id'],
-            )
-        elif name in annotations:
-            problems.add(
-                f'{panoptic_json}: two annotations of one image, the first is taken',
-                name,
-            )
-        else:
-            annotations[name] = annotation
-    return annotations
+    return PanopticClasses(matched), class_of
 
 
 def _draw_panoptic(job: Job, class_of: dict[int, int | None]) -> Panoptic:
     """Compare a panoptic PNG with its entry and take labels without class out."""
+    assert job.label_path
     image_size = read_image_size(job.image_path)
-    ids = rgb2id(read_label_png(job.label_path, '8-bit RGB'))
-    check_same_size(image_size, ids.shape[::-1], job.image_path)
+    ids = read_color_map(job.label_path)
+    check_size(image_size, ids.shape[::-1], job.image_path)
     segments = {segment['id']: segment for segment in job.labels}
     unlisted = []
     found = set()
@@ -208,33 +223,28 @@ def _draw_panoptic(job: Job, class_of: dict[int, int | None]) -> Panoptic:
     def describe(segment_id: int) -> tuple[int, int, int] | None:
         if segment_id == VOID_ID:
             return None
-        segment = segments.get(segment_id)
-        if segment is None:
+        if segment_id not in segments:
             unlisted.append(segment_id)
             return None
         found.add(segment_id)
+        segment = segments[segment_id]
         category = class_of.get(segment['category_id'])
-        if category is None:
-            return None
-        return segment_id, category, int(segment.get('iscrowd', 0))
+        return None if category is None else (segment_id, category, segment['iscrowd'])
 
     new_ids, new_segments = collect_segments(ids, describe)
-    times = Counter(segment['id'] for segment in job.labels)
     wrong = {
         'segments of the PNG that are not in the json': unlisted,
         'segments of the json that are not in the PNG': sorted(segments.keys() - found),
-        'segment ids that the json has twice': [i for i, n in times.items() if n > 1],
         'unknown category ids': sorted(
             {s['category_id'] for s in job.labels} - class_of.keys()
         ),
     }
-    problems = [
-        (kind, f'{job.label_path}: {numbers}')
-        for kind, numbers in wrong.items()
-        if numbers
-    ]
+    problems = ProblemList()
+    for kind, numbers in wrong.items():
+        if numbers:
+            problems.add(kind, f'{job.label_path}: {numbers}')
     if problems:
-        raise BadInputError(*problems)
+        raise BadInputError(problems=problems)
     is_whole = len(new_segments) == len(segments)
     return Panoptic(
         new_ids, new_segments, png_path=job.label_path if is_whole else None
@@ -243,9 +253,10 @@ def _draw_panoptic(job: Job, class_of: dict[int, int | None]) -> Panoptic:
 
 def _draw_instances(job: Job, class_of: dict[int, int | None]) -> Panoptic:
     """Make segments of an instance map: index of the label * 256 + number."""
+    assert job.label_path
     image_size = read_image_size(job.image_path)
-    values = read_label_png(job.label_path, '16-bit')
-    check_same_size(image_size, values.shape[::-1], job.image_path)
+    values = read_instance_map(job.label_path)
+    check_size(image_size, values.shape[::-1], job.image_path)
     unknown = []
 
     def describe(value: int) -> tuple[int, int, int] | None:
@@ -254,11 +265,11 @@ def _draw_instances(job: Job, class_of: dict[int, int | None]) -> Panoptic:
         category = value // 256 + 1
         if category not in class_of:
             unknown.append(value)
-        return class_of.get(category) and (value + 1, category, 0)
+        return (value + 1, category, 0) if class_of.get(category) else None
 
     ids, segments = collect_segments(values, describe)
     if unknown:
         raise BadInputError(
-            ('unknown label ids, not of Vistas', f'{job.label_path}: {unknown}')
+            'unknown label ids, not of Vistas', f'{job.label_path}: {unknown}'
         )
     return Panoptic(ids, segments)

@@ -83,6 +83,8 @@ class EfficientNetLite(SEFreeEfficientNet):
         num_final = sum(block[1] == last[-1][1] for block in last)
         return [stem, first[:1], *middle, last[: len(last) - num_final + 1], head]
 
-    def _trained_with_batch_norm(self, state: Mapping[str, Tensor]) -> bool:
+    def _trained_with_batch_norm(
+        self, state: Mapping[str, Tensor], checkpoint: str
+    ) -> bool:
         """Whether pretrained weights are of a network with plain batch norm."""
-        return str(self.init_cfg['checkpoint']).startswith(WEIGHTS_PREFIX)
+        return str(checkpoint).startswith(WEIGHTS_PREFIX)

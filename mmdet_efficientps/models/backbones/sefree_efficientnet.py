@@ -10,6 +10,8 @@ from mmdet.models.backbones import EfficientNet
 from mmdet.models.layers import InvertedResidual
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
+from mmengine.model import PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 
 from mmdet_efficientps.utils.checkpoint_loading import (
@@ -21,6 +23,16 @@ from mmdet_efficientps.utils.checkpoint_loading import (
 
 from ..layers import InPlaceABN, fold_activation
 from ..layers.inplace_abn import adopt_batch_norm
+
+
+def _pretrained_cfg(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping | None:
+    """The config of weights from a checkpoint, if there is one among ``init_cfg``."""
+    for cfg in [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or ():
+        kind = cfg['type']
+        kind = WEIGHT_INITIALIZERS.get(kind) if isinstance(kind, str) else kind
+        if kind is PretrainedInit:
+            return cfg
+    return None
 
 
 @MODELS.register_module()
@@ -51,7 +63,7 @@ class SEFreeEfficientNet(EfficientNet):
         out_indices (Sequence[int]): Stages to output. Defaults to (2, 3, 4, 6).
         norm_cfg (dict): Config of the norm layers.
             Defaults to ``dict(type='InPlaceABN', eps=1e-3)``.
-        act_cfg (dict): Config of the activation.
+        act_cfg (dict, optional): Config of the activation.
             Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
         linear_first_stage (bool): Make the projection of the first stage linear
             as well. Defaults to False.
@@ -78,7 +90,7 @@ class SEFreeEfficientNet(EfficientNet):
         arch: str = 'b5',
         out_indices: Sequence[int] = (2, 3, 4, 6),
         norm_cfg: dict = dict(type='InPlaceABN', eps=1e-3),
-        act_cfg: dict = dict(type='LeakyReLU', negative_slope=0.01),
+        act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
         linear_first_stage: bool = False,
         **kwargs,
     ) -> None:
@@ -100,7 +112,7 @@ class SEFreeEfficientNet(EfficientNet):
             if isinstance(projection.norm, InPlaceABN):
                 if linear:
                     projection.norm.activation = 'identity'
-            elif not linear:
+            elif not linear and act_cfg is not None:
                 projection.activate = build_activation_layer(act_cfg)
                 projection.with_activation = True
 
@@ -111,8 +123,8 @@ class SEFreeEfficientNet(EfficientNet):
             CheckpointError: If the checkpoint cannot be read, or if it does not fit
                 key by key. mmengine would skip what does not fit.
         """
-        cfg = self.init_cfg
-        if self.is_init or not isinstance(cfg, Mapping) or cfg['type'] != 'Pretrained':
+        cfg = _pretrained_cfg(self.init_cfg)
+        if self.is_init or cfg is None:
             super().init_weights()
             return
         state = find_state_dict(read_checkpoint(cfg['checkpoint']))
@@ -147,19 +159,22 @@ class SEFreeEfficientNet(EfficientNet):
             f'{num_dropped} of squeeze-and-excitation left out',
             logger='current',
         )
-        if self._trained_with_batch_norm(state) and isinstance(
+        if self._trained_with_batch_norm(state, cfg['checkpoint']) and isinstance(
             self.layers[0].norm, InPlaceABN
         ):
             for module in self.modules():
                 if hasattr(module, 'norm') and isinstance(module.norm, InPlaceABN):
                     adopt_batch_norm(module.conv, module.norm)
 
-    def _trained_with_batch_norm(self, state: Mapping[str, Tensor]) -> bool:
+    def _trained_with_batch_norm(
+        self, state: Mapping[str, Tensor], checkpoint: str
+    ) -> bool:
         """Whether pretrained weights are of a network with plain batch norm.
 
         Args:
             state (Mapping[str, Tensor]): State dict as it was read. Where there is
                 squeeze-and-excitation, it is an EfficientNet as published.
+            checkpoint (str): Where it was read from.
 
         Returns:
             bool: True if iABN layers have to adopt them.

@@ -16,7 +16,11 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet_efficientps.structures.roi_masks import boolean_masks, run_length_masks
+
 from ..seg_heads.panoptic_fusion_heads import semantic_argmax, valid_logits_shape
+
+MASK_FORMATS = {'bitmap': boolean_masks, 'rle': run_length_masks}
 
 
 @MODELS.register_module()
@@ -36,17 +40,26 @@ class EfficientPS(TwoStagePanopticSegmentor):
     - ``with_semantic``: make ``pred_sem_seg``.
     - ``mask_format``: what ``pred_instances.masks`` are: ``'bitmap'``, a tensor of
       image-sized masks as everywhere in mmdet and by default, or ``'rle'``, a list of
-      COCO's run-length codes, which for large images is far cheaper and what metrics
+      COCO's run-length masks, which for large images is far cheaper and what metrics
       work on. :class:`PredictionNeedsHook` chooses by the metrics of a test.
 
     Args:
         freeze_norm (bool): Whether all norm layers keep their statistics and
             weights in training, for the paper's final stage. Defaults to False.
         kwargs: Arguments of :class:`mmdet.models.TwoStagePanopticSegmentor`.
+
+    Raises:
+        ValueError: If there is no thing class.
     """
 
     def __init__(self, freeze_norm: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
+        if self.panoptic_fusion_head.num_things_classes < 1:
+            raise ValueError(
+                'panoptic_fusion_head.num_things_classes is 0: the instance head needs '
+                'something to find. For a data set of stuff alone train a network for '
+                'semantic segmentation, or make at least one of its classes a thing'
+            )
         self.freeze_norm = freeze_norm
         # What is frozen must not ask for gradients when the model is wrapped for
         # distributed training, which is before the first call of `train`.
@@ -123,18 +136,23 @@ class EfficientPS(TwoStagePanopticSegmentor):
             - ``pred_panoptic_seg.sem_seg`` (1, H, W), int: class +
               instance * INSTANCE_OFFSET, void is the number of classes.
             - ``pred_instances``: ``bboxes`` (M, 4) as x1, y1, x2, y2, ``scores``
-              and ``labels`` (M,), ``masks`` (M, H, W) bool or M codes.
+              and ``labels`` (M,), ``masks`` (M, H, W) bool or M run-length masks.
             - ``pred_sem_seg.sem_seg`` (1, H, W), int: class.
+
+        Raises:
+            ValueError: If ``mask_format`` is neither of the two.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         cfg = self.test_cfg.panoptic
         with_panoptic = cfg.get('with_panoptic', True)
         with_instances = cfg.get('with_instances', True)
         with_semantic = cfg.get('with_semantic', True)
-        paste = {
-            'bitmap': self.roi_head.paste_masks,
-            'rle': self.roi_head.paste_rles,
-        }[cfg.get('mask_format', 'bitmap')]
+        mask_format = cfg.get('mask_format', 'bitmap')
+        if mask_format not in MASK_FORMATS:
+            raise ValueError(
+                f'test_cfg.panoptic.mask_format is {mask_format!r}, must be one of '
+                f'{list(MASK_FORMATS)}'
+            )
         x = self.extract_feat(batch_inputs)
         detections = seg_logits = [None] * len(metas)
         if with_panoptic or with_instances:
@@ -166,7 +184,12 @@ class EfficientPS(TwoStagePanopticSegmentor):
                     bboxes=results.bboxes,
                     scores=results.scores,
                     labels=results.labels,
-                    masks=paste(results.bboxes, results.mask_logits, out_shape),
+                    masks=MASK_FORMATS[mask_format](
+                        results.bboxes,
+                        results.mask_logits,
+                        out_shape,
+                        self.roi_head.test_cfg.mask_thr_binary,
+                    ),
                 )
             if with_semantic:
                 classes = semantic_argmax(

@@ -335,16 +335,28 @@ class InPlaceABNSync(InPlaceABN):
         return None
 
 
+def _class_of(cfg: dict) -> type | None:
+    """The class a config is of, None if there is none of that name.
+
+    ``type`` may be the class itself, or a name in all ways mmengine knows: with or
+    without a scope ('mmdet.InPlaceABN'), or with the path of its module.
+    """
+    kind = cfg.get('type')
+    return MODELS.get(kind) if isinstance(kind, str) else kind
+
+
 def fold_activation(
     norm_cfg: dict | None, act_cfg: dict | None
 ) -> tuple[dict | None, dict | None]:
     """Move the activation into the norm layer where that is an iABN.
 
     So every module can be configured the usual way, ``norm_cfg`` and ``act_cfg``,
-    and swapping iABN for BN in a config changes one entry.
+    and swapping iABN for BN in a config changes one entry. The activation is that of
+    ``act_cfg`` whatever ``norm_cfg`` says of one.
 
     Args:
-        norm_cfg (dict, optional): Config of the norm layer.
+        norm_cfg (dict, optional): Config of the norm layer. Its type, as that of
+            ``act_cfg``, may be a class, or a name with or without a scope.
         act_cfg (dict, optional): Config of the activation, None for none.
 
     Returns:
@@ -354,16 +366,24 @@ def fold_activation(
 
     Raises:
         ValueError: If iABN is combined with an activation it cannot invert.
+
+    Examples:
+        >>> norm_cfg, act_cfg = fold_activation(dict(type='mmdet.InPlaceABN'), None)
+        >>> norm_cfg['activation'], act_cfg
+        ('identity', None)
     """
-    layers = {cls.__name__: cls for cls in (InPlaceABN, InPlaceABNSync)}
-    if norm_cfg is None or norm_cfg['type'] not in layers:
+    if norm_cfg is None:
+        return norm_cfg, act_cfg
+    norm = _class_of(norm_cfg)
+    if not (isinstance(norm, type) and issubclass(norm, InPlaceABN)):
         return norm_cfg, act_cfg
     # The class rather than its name: mmcv looks names up in the default scope, which
     # is not set when a module is built on its own.
-    norm_cfg = dict(norm_cfg, type=layers[norm_cfg['type']])
-    if act_cfg is None:
+    norm_cfg = dict(norm_cfg, type=norm)
+    activation = nn.Identity if act_cfg is None else _class_of(act_cfg)
+    if activation is nn.Identity:
         return dict(norm_cfg, activation='identity'), None
-    if act_cfg['type'] != 'LeakyReLU':
+    if activation is not nn.LeakyReLU:
         raise ValueError(
             f'act_cfg.type is {act_cfg["type"]!r}, but iABN can only take '
             "'LeakyReLU' or no activation: set act_cfg=dict(type='LeakyReLU', "

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
-from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi, scale_boxes
 from mmdet.utils import InstanceList
 from torch import Tensor
-
-from mmdet_efficientps.structures.run_length_masks import crop_to_rle
 
 
 @MODELS.register_module()
@@ -21,9 +18,9 @@ class EfficientPSRoIHead(StandardRoIHead):
 
     mmdet pastes and thresholds every mask at image size inside the head, after
     which the logits that the panoptic fusion works on are gone. Here the results
-    have ``mask_logits`` of RoI size; :meth:`paste_masks` makes image-sized masks
-    of them for whoever needs those, :meth:`paste_rles` their run-length codes.
-    Arguments as the base class.
+    have ``mask_logits`` of RoI size; :mod:`mmdet_efficientps.structures.roi_masks`
+    makes masks of the image of them for whoever needs those. Arguments as the base
+    class.
     """
 
     def predict(
@@ -95,59 +92,3 @@ class EfficientPSRoIHead(StandardRoIHead):
                 w_scale, h_scale = meta['scale_factor']
                 results.bboxes = scale_boxes(results.bboxes, (1 / w_scale, 1 / h_scale))
         return results_list
-
-    def paste_masks(
-        self, bboxes: Tensor, mask_logits: Tensor, img_shape: tuple[int, int]
-    ) -> Tensor:
-        """Paste the masks of one image into it and make them binary.
-
-        Args:
-            bboxes (Tensor): Shape (N, 4), x1, y1, x2, y2 in pixels of the image.
-            mask_logits (Tensor): Shape (N, m, m).
-            img_shape (tuple[int, int]): Height and width of the image.
-
-        Returns:
-            Tensor: Shape (N, height, width), bool: probability at least
-            ``test_cfg.mask_thr_binary``.
-        """
-        if len(bboxes) == 0:
-            return bboxes.new_zeros((0, *img_shape), dtype=torch.bool)
-        # The pasting of mmdet's mask head picks the channel of each label and
-        # rescales; the logits here are one channel, the boxes in place already.
-        return self.mask_head._predict_by_feat_single(
-            mask_logits[:, None],
-            bboxes,
-            torch.zeros(len(bboxes), dtype=torch.long, device=bboxes.device),
-            dict(ori_shape=img_shape, scale_factor=(1.0, 1.0)),
-            self.test_cfg,
-            rescale=False,
-        )
-
-    def paste_rles(
-        self, bboxes: Tensor, mask_logits: Tensor, img_shape: tuple[int, int]
-    ) -> list[dict]:
-        """Make the run-length codes of the masks of one image.
-
-        The same masks as :meth:`paste_masks`, pasted on the CPU within their boxes
-        only: a hundred masks of an image of two million pixels are 200 MB, their
-        codes some 30 kB.
-
-        Args:
-            bboxes (Tensor): Shape (N, 4), x1, y1, x2, y2 in pixels of the image.
-            mask_logits (Tensor): Shape (N, m, m).
-            img_shape (tuple[int, int]): Height and width of the image.
-
-        Returns:
-            list[dict]: Compressed COCO codes of the size of the image.
-        """
-        bboxes, probabilities = bboxes.cpu(), mask_logits.cpu().sigmoid()
-        rles = []
-        for index in range(len(bboxes)):
-            one = slice(index, index + 1)
-            pasted, (rows, columns) = _do_paste_mask(
-                probabilities[one, None], bboxes[one], *img_shape, skip_empty=True
-            )
-            crop = (pasted[0] >= self.test_cfg.mask_thr_binary).numpy()
-            top, left = int(rows.start), int(columns.start)
-            rles.append(crop_to_rle(crop, top, left, img_shape))
-        return rles

@@ -10,6 +10,8 @@ from mmengine.fileio import get
 
 from mmdet_efficientps.utils import atomic_path
 
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
 
 def read_panoptic_png(
     path: str, imdecode_backend: str = 'cv2', backend_args: dict | None = None
@@ -31,10 +33,10 @@ def read_panoptic_png(
         ValueError: If the file is not an image or not 8-bit RGB.
     """
     content = get(path, backend_args=backend_args)
-    # OpenCV raises on an empty buffer and gives None on any other damage.
+    # Other formats would be decoded too, and JPEG has other ids than were written.
     bgr = (
         mmcv.imfrombytes(content, flag='unchanged', backend=imdecode_backend)
-        if content
+        if content.startswith(PNG_SIGNATURE)
         else None
     )
     if bgr is None:

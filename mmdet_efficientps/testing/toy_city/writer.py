@@ -4,22 +4,51 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from mmengine.utils import track_progress_rich
 
+from mmdet_efficientps.datasets.prepare import ConversionReport, prepare_cityscapes
+from mmdet_efficientps.structures.panoptic import read_json, write_json
+from mmdet_efficientps.utils import atomic_path
+
 from .scene import Scene, check_parameters, render_scene
 
 # Scenes are dealt out in turn to the cities of their split.
 CITIES = {'train': ('spielburg', 'klotzstadt'), 'val': ('modellhausen', 'legofurt')}
+OWN_FILES = (
+    'cityscapes_panoptic_',
+    *(f'{city}_' for cities in CITIES.values() for city in cities),
+)
 # Raise it when the renderer changes what a seed looks like.
 RENDERER_VERSION = 1
 MARKER = 'toy_city.json'
+
+
+def prepare_toy_city(
+    out: str | Path, nproc: int = 1, **options: Any
+) -> list[ConversionReport]:
+    """Write a toy_city data set and prepare it as Cityscapes is prepared.
+
+    Args:
+        out (str | Path): Folder of the data set.
+        nproc (int): Number of processes. Defaults to 1.
+        **options: See :func:`write_toy_city`.
+
+    Returns:
+        list[ConversionReport]: One for each split.
+
+    Raises:
+        FileExistsError: If the folder holds something else.
+        ValueError: If an option is out of range.
+    """
+    write_toy_city(out, nproc=nproc, **options)
+    return prepare_cityscapes(out, nproc=nproc)
 
 
 def write_toy_city(
@@ -89,30 +118,36 @@ def write_toy_city(
 def _claim(root: Path, parameters: dict, overwrite: bool) -> None:
     """Note the parameters in ``root``, or check that they are those noted."""
     marker = root / MARKER
-    if marker.is_file() and overwrite:
+    noted = read_json(marker) if marker.is_file() else None
+    noted = noted if isinstance(noted, dict) else {}
+    is_toy_city = noted.keys() == parameters.keys()
+    if root.is_dir() and any(root.iterdir()) and not is_toy_city:
+        raise FileExistsError(
+            f'{root} has files but no {MARKER} of this program: it is not a toy_city. '
+            'Take another --out'
+        )
+    if is_toy_city and overwrite:
+        folders = [root / name for name in ('leftImg8bit', 'gtFine')]
+        for path in (path for folder in folders for path in folder.rglob('*')):
+            if path.is_file() and not path.name.lstrip('.').startswith(OWN_FILES):
+                raise FileExistsError(
+                    f'{path} is no file of a toy_city and would be removed: move it'
+                )
         # Before the new parameters are noted: otherwise a run that is stopped here
         # would later take the old frames for new ones.
-        for folder in ('leftImg8bit', 'gtFine'):
-            if (root / folder).is_dir():
-                shutil.rmtree(root / folder)
-    elif marker.is_file():
-        noted = json.loads(marker.read_text())
-        if noted != parameters:
-            different = {
-                k: (noted.get(k), v) for k, v in parameters.items() if noted.get(k) != v
-            }
-            raise FileExistsError(
-                f'{root} has a toy_city with other parameters (there, wanted): '
-                f'{different}. Take another --out, or --overwrite to make it again'
-            )
+        for folder in folders:
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    elif noted == parameters:
         return
-    elif root.is_dir() and any(root.iterdir()):
+    elif is_toy_city:
+        different = {k: (noted[k], v) for k, v in parameters.items() if noted[k] != v}
         raise FileExistsError(
-            f'{root} has files but no {MARKER}: it is not a toy_city. Take another '
-            '--out'
+            f'{root} has a toy_city with other parameters (there, wanted): '
+            f'{different}. Take another --out, or --overwrite to make it again'
         )
     root.mkdir(parents=True, exist_ok=True)
-    _write(marker, json.dumps(parameters).encode())
+    write_json(marker, parameters)
 
 
 def _frame_files(root: Path, split: str, number: int) -> dict[str, Path]:
@@ -148,8 +183,8 @@ def _write_frame(
     cv2.setNumThreads(1)
     scene = render_scene((seed, list(CITIES).index(split), number), size, density)
     for kind, path in _frame_files(root, split, number).items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, _encode(scene, kind))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(_encode(scene, kind))
 
 
 def _encode(scene: Scene, kind: str) -> bytes:
@@ -165,10 +200,3 @@ def _encode(scene: Scene, kind: str) -> bytes:
         if pixels.ndim == 3:
             pixels = pixels[..., [2, 1, 0, 3]]
     return cv2.imencode('.png', pixels)[1].tobytes()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

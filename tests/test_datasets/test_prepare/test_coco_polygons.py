@@ -1,5 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import json
+import math
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +10,8 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from mmdet_efficientps.datasets import PanopticDataset
-from mmdet_efficientps.datasets.prepare import coco_polygons
-from mmdet_efficientps.datasets.prepare.conversion import convert_split
+from mmdet_efficientps.datasets.prepare import prepare_coco_polygons
+from mmdet_efficientps.datasets.prepare.coco_polygons import draw_panoptic
 from mmdet_efficientps.structures.panoptic import rgb2id
 
 HEIGHT, WIDTH = 10, 20
@@ -65,10 +68,10 @@ class Source:
     def convert(self, nproc=1, **kwargs):
         """Write the labels and convert them."""
         self.json.write_text(json.dumps(self.content))
-        split, self.unused = coco_polygons.read_coco_polygons(
-            self.json, self.images, self.out, **CLASSES | kwargs
+        (report,) = prepare_coco_polygons(
+            self.json, self.images, self.out, **CLASSES | kwargs, nproc=nproc
         )
-        return convert_split(split, nproc)
+        return report
 
     def run(self, *arguments):
         """Write the labels and run the command."""
@@ -211,8 +214,9 @@ def test_ignored_category_is_not_drawn(source):
 
 
 def test_unlisted_category_without_annotations_is_only_a_notice(source):
-    source.convert()
-    assert source.unused == ['unused']
+    report = source.convert()
+    assert report.notes == ['not listed, without annotations: unused']
+    assert not report.problems
 
 
 @pytest.mark.parametrize(
@@ -238,18 +242,14 @@ def test_images_of_one_stem_are_refused(source):
 @pytest.fixture
 def spoilt(source):
     """The source with more photographs that have a problem each, and a stray label."""
-    names = ('gone', 'broken', 'short', 'size', 'category', 'points', 'twice', 'flat')
-    for name in names:
+    for name in ('gone', 'broken', 'short', 'size', 'twice'):
         source.add_image(f'{name}.jpg', (WIDTH, 9) if name == 'size' else (WIDTH, 10))
     (source.images / 'gone.jpg').unlink()
     (source.images / 'broken.jpg').write_bytes(b'')
     whole = (source.images / 'short.jpg').read_bytes()
     (source.images / 'short.jpg').write_bytes(whole[: len(whole) - 30])
-    source.add(5, 99, (0, 0, 5, 5))
-    source.add(6, 5, [rectangle(0, 0, 5, 5), [1, 1, 4, 4]])
-    source.add(7, 5, (0, 0, 5, 5), id=30)
-    source.add(7, 5, (6, 0, 9, 5), id=30)
-    source.add(8, 5, rectangle(0, 0, 5, 5))
+    source.add(5, 5, (0, 0, 5, 5), id=30)
+    source.add(5, 5, (6, 0, 9, 5), id=30)
     source.add(99, 5, (0, 0, 5, 5), id=40)
     return source
 
@@ -268,20 +268,223 @@ def test_problems_are_collected_and_good_images_kept(spoilt):
     empty, truncated = (
         kind for kind in report.problems.names if 'cannot be read' in kind
     )
-    size = 'image and label differ in size (width, height)'
     assert found == {
         'gone.jpg': 'image is missing',
         'broken.jpg': empty,
         'short.jpg': truncated,
-        'size.jpg: (20, 9) and (20, 10)': size,
-        'category.jpg: annotation 6 has 99': 'unknown category ids',
-        'points.jpg: annotation 7': 'polygons of less than 3 points',
-        'twice.jpg: [30]': 'annotation ids that an image has twice',
-        'flat.jpg': "labels have another form (TypeError: object of type 'int' has "
-        'no len())',
-        'annotation 40 of image 99': f'{spoilt.json}: annotations of images that are '
+        'size.jpg: (20, 9) and (20, 10)': 'image and label differ in size (width, '
+        'height)',
+        "twice.jpg: ['30']": 'annotation ids that an image has twice',
+        'annotation 40 of image 99': f'{spoilt.json}: annotation of an image that is '
         'not in images',
     }
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'message'),
+    [
+        ([[0, 0, math.nan, 0, 5, 5]], 'coordinates far outside the image'),
+        ([[0, 0, 1e12, 0, 5, 5]], 'coordinates far outside the image'),
+        ([[0, 0, None, 0, 5, 5]], 'coordinates that are no numbers'),
+        ([rectangle(0, 0, 5, 5), [1, 1, 4, 4]], 'less than 3 points'),
+        (rectangle(0, 0, 5, 5), 'list of polygons'),
+        ({'size': [HEIGHT, WIDTH], 'counts': [100, 20]}, 'not the pixels of the image'),
+        ({'size': [HEIGHT, WIDTH], 'counts': 'T'}, 'cut short'),
+        ({'size': [WIDTH, HEIGHT], 'counts': [200]}, 'differ in size'),
+        (None, 'without segmentation'),
+    ],
+)
+def test_annotation_that_cannot_be_drawn_is_left_out_and_named(
+    source, segmentation, message
+):
+    source.convert()
+    before = source.read()
+    source.add(0, 5, segmentation)
+    report = source.convert()
+    ((kind, names),) = report.problems.names.items()
+    assert kind.startswith('annotation left out: ')
+    assert message in kind
+    assert names[0].startswith(f'{source.images / "a.b.jpg"}: annotation 6')
+    ids, segments = source.read()
+    np.testing.assert_array_equal(ids, before[0])
+    assert segments == before[1]
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'category_id': 99}, 'category_id that is not in categories'),
+        ({'category_id': None}, "'category_id' of an entry of annotations"),
+        ({'image_id': None}, "'image_id' of an entry of annotations"),
+        ({'iscrowd': 'perhaps'}, "'iscrowd' of an entry of annotations"),
+    ],
+)
+def test_annotation_without_its_fields_is_left_out_and_named(source, change, message):
+    source.content['annotations'][4] |= change
+    report = source.convert()
+    ((kind, names),) = report.problems.names.items()
+    assert message in kind
+    assert '5' in names[0]
+    assert report.segments == {'person': 1, 'road': 1, 'sky': 1}
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'file_name': None},
+        {'file_name': ''},
+        {'file_name': '..'},
+        {'file_name': 'C:\\'},
+        {'file_name': 'a\0.jpg'},
+        {'file_name': '\ud800.jpg'},
+        {'file_name': 'data:image/jpeg;' + 'a' * 300},
+        {'id': None},
+        {'id': {}},
+        {'width': 'wide'},
+        {'width': 0},
+        {'height': -10},
+        {'height': 10**30},
+        {'width': math.inf},
+    ],
+)
+def test_image_that_cannot_be_is_left_out_and_named_once(source, change):
+    number = source.add_image('b.jpg')
+    source.add(number, 5, (0, 0, 5, 5))
+    source.content['images'][number] |= change
+    if change.keys() == {'id'}:
+        del source.content['annotations'][-1]
+    report = source.convert()
+    assert len(report.problems) == 1
+    assert report.num_images == 1
+
+
+def test_numbers_in_quotes_and_null_are_read(source):
+    source.convert()
+    before = source.read()
+    image = source.content['images'][0]
+    image |= {'width': '20', 'height': None, 'license': None}
+    for annotation in source.content['annotations']:
+        annotation |= {
+            'image_id': '0',
+            'category_id': str(annotation['category_id']),
+            'iscrowd': None,
+            'bbox': None,
+            'area': None,
+        }
+    for category in source.content['categories']:
+        category |= {'supercategory': None, 'color': '#ff0000'}
+    report = source.convert()
+    assert not report.problems
+    ids, segments = source.read()
+    np.testing.assert_array_equal(ids, before[0])
+    assert segments == before[1]
+    (image,) = json.loads(source.out.read_text())['images']
+    assert (image['width'], image['height'], image['license']) == (20, 10, None)
+
+
+def test_crowd_may_be_true(source):
+    source.content['annotations'][4]['iscrowd'] = True
+    source.convert()
+    _, segments = source.read()
+    assert sorted(s['iscrowd'] for s in segments.values()) == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_byte_order_mark_is_no_matter(source, encoding):
+    text = json.dumps(source.content)
+    source.json.write_bytes(text.encode(encoding))
+    (report,) = prepare_coco_polygons(source.json, source.images, source.out, **CLASSES)
+    assert report.num_images == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'png'),
+    [
+        ('{folder}/photos/a.b.jpg', '{folder}/a.b.png'),
+        ('../photos/a.b.jpg', 'photos/a.b.png'),
+        ('./a.b.jpg', 'a.b.png'),
+        ('x/../a.b.jpg', 'x/a.b.png'),
+    ],
+)
+def test_png_of_any_file_name_is_in_its_folder(source, tmp_path, name, png):
+    (source.images / 'x').mkdir()
+    photo = source.images / 'a.b.jpg'
+    before = photo.read_bytes()
+    source.content['images'][0]['file_name'] = name.format(folder=tmp_path)
+    report = source.convert()
+    assert not report.problems
+    assert report.num_images == 1
+    (annotation,) = json.loads(source.out.read_text())['annotations']
+    written = source.png_dir / annotation['file_name']
+    assert written.is_file()
+    assert source.png_dir in written.resolve().parents
+    assert written.name == png.rpartition('/')[2]
+    assert photo.read_bytes() == before
+
+
+def test_image_of_windows_is_missing_and_not_written_over(source):
+    source.content['images'][0]['file_name'] = 'C:\\photos\\a.b.jpg'
+    report = source.convert()
+    assert list(report.problems.names) == ['image is missing']
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('x/a.JPG', 'y/a.JPG'),
+        ('eins zwei.PNG', 'größer 街.jpg'),
+        ('a.jpg', 'A.jpg'),
+    ],
+)
+def test_own_names_of_images_are_kept(source, names):
+    for name in names:
+        source.add_image(name)
+    assert not source.convert().problems
+    content = json.loads(source.out.read_text())
+    assert [i['file_name'] for i in content['images']] == ['a.b.jpg', *names]
+    for annotation, name in zip(content['annotations'][1:], names, strict=True):
+        assert annotation['file_name'] == str(Path(name).with_suffix('.png'))
+        assert (source.png_dir / annotation['file_name']).is_file()
+
+
+def test_output_in_the_place_of_the_images_is_refused(source):
+    photo = source.images / 'a.b.jpg'
+    before = photo.read_bytes()
+    source.out = source.images.with_suffix('.json')
+    with pytest.raises(ValueError, match=f'{source.images} is an input'):
+        source.convert()
+    assert [p.name for p in source.images.iterdir()] == ['a.b.jpg']
+    assert photo.read_bytes() == before
+    assert not source.out.exists()
+
+
+def test_output_in_the_place_of_the_labels_is_refused(source):
+    source.out = source.json
+    with pytest.raises(ValueError, match='is an input'):
+        source.convert()
+    assert json.loads(source.json.read_text()) == source.content
+    source.out = source.json.with_suffix('.txt')
+    with pytest.raises(ValueError, match=r'must be a \.json file'):
+        source.convert()
+
+
+def test_many_polygons_need_little_memory(source):
+    width, height, count = 2000, 1500, 300
+    annotations = [
+        {
+            'id': k,
+            'category_id': 5,
+            'segmentation': [rectangle(3 * k, 3 * k, 3 * k + 2, 3 * k + 2)],
+        }
+        for k in range(count)
+    ]
+    tracemalloc.start()
+    panoptic = draw_panoptic(annotations, height, width, {5: True})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [s['area'] for s in panoptic.segments_info] == [4] * count
+    # A stack of masks of all polygons would be 300 bytes a pixel.
+    assert peak < 20 * width * height
 
 
 def test_command_fails_after_problems_and_names_them(spoilt, capsys):
@@ -289,7 +492,7 @@ def test_command_fails_after_problems_and_names_them(spoilt, capsys):
         spoilt.run('--things', 'person', '--stuff', 'road', 'sky')
     assert error.value.code == 1
     printed = capsys.readouterr().out
-    assert '9 problems:' in printed
+    assert '6 problems:' in printed
     assert 'gone.jpg' in printed
 
 
@@ -346,13 +549,11 @@ def test_of_two_categories_of_one_name_that_with_annotations_counts(source):
         source.convert()
 
 
-@pytest.mark.parametrize(
-    ('kind', 'message'), [('images', 'image ids'), ('categories', 'category ids')]
-)
-def test_ids_that_occur_twice_are_refused(source, kind, message):
+@pytest.mark.parametrize('kind', ['images', 'categories'])
+def test_ids_that_occur_twice_are_refused(source, kind):
     entries = source.content[kind]
     source.content[kind] = [*entries, {**entries[0], 'name': 'x', 'file_name': 'x.jpg'}]
-    with pytest.raises(ValueError, match=f'{message} that occur twice'):
+    with pytest.raises(ValueError, match=f'ids of {kind} that occur twice'):
         source.convert()
 
 

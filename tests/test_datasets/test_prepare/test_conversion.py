@@ -4,29 +4,37 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
-from mmdet_efficientps.datasets.prepare import conversion, kitti
-from mmdet_efficientps.datasets.prepare.conversion import (
+from mmdet_efficientps.datasets import prepare as preparation
+from mmdet_efficientps.datasets.prepare import (
     BadInputError,
     Job,
     Panoptic,
     Split,
-    convert_split,
+    conversion,
 )
-from mmdet_efficientps.structures.panoptic import read_panoptic_png
+from mmdet_efficientps.datasets.prepare.segments import collect_segments
+from mmdet_efficientps.structures.panoptic import PanopticClasses, read_panoptic_png
 
-CATEGORIES = [{'id': 3, 'name': 'road', 'isthing': 0}]
+ROAD = {'id': 3, 'name': 'road', 'isthing': 0}
+CLASSES = PanopticClasses.from_categories([ROAD])
 
 
 def draw(job):
     """One segment that covers the image; its id is the first byte of the image."""
     ids = np.full((4, 6), job.image_path.read_bytes()[0])
-    return Panoptic(*conversion.collect_segments(ids, lambda i: (i, 3, 0)))
+    return Panoptic(*collect_segments(ids, lambda i: (i, 3, 0)))
+
+
+def convert(split, nproc=1):
+    """Convert one split; gives its report."""
+    (report,) = conversion.convert([split], nproc)
+    return report
 
 
 def draw_slowly(job):
@@ -44,7 +52,7 @@ def split(tmp_path):
         path.write_bytes(bytes([number + 1]))
         image = {'id': number, 'file_name': path.name}
         jobs.append(Job(image, path, f'sub/{number}.png'))
-    return Split(tmp_path / 'out' / 'panoptic_train.json', CATEGORIES, jobs, draw)
+    return Split(tmp_path / 'out' / 'panoptic_train.json', CLASSES, jobs, draw)
 
 
 def pngs(split):
@@ -73,7 +81,7 @@ def assert_complete(split):
 
 @pytest.mark.parametrize('nproc', [1, 2])
 def test_everything_is_converted(split, nproc):
-    report = convert_split(split, nproc)
+    report = convert(split, nproc)
     assert_complete(split)
     assert (report.num_images, report.num_kept) == (6, 0)
     assert report.sizes == {(6, 4): 6}
@@ -82,9 +90,7 @@ def test_everything_is_converted(split, nproc):
 
 def test_killed_run_is_continued_where_it_was(split):
     split.draw = draw_slowly
-    process = multiprocessing.get_context('fork').Process(
-        target=convert_split, args=(split,)
-    )
+    process = multiprocessing.get_context('fork').Process(target=convert, args=(split,))
     process.start()
     while process.is_alive() and not len(written(split)) >= 2:
         time.sleep(0.005)
@@ -97,7 +103,7 @@ def test_killed_run_is_continued_where_it_was(split):
     finished = sorted(before)[: len(before) - 1]
     assert finished
 
-    report = convert_split(split)
+    report = convert(split)
     assert_complete(split)
     assert report.num_kept >= len(finished)
     after = pngs(split)
@@ -112,83 +118,99 @@ def written(split):
 def test_interrupted_run_leaves_no_half_written_file(split, monkeypatch):
     calls = []
 
-    def save(self, path, *args, **kwargs):
-        path.write_bytes(b'half')
-        calls.append(path)
+    def write_bytes(self, content):
+        calls.append(self)
         if len(calls) == 2:
+            original(self, content[:20])
             raise KeyboardInterrupt
-        original(self, path, *args, **kwargs)
+        return original(self, content)
 
-    original = Image.Image.save
-    monkeypatch.setattr(Image.Image, 'save', save)
+    original = Path.write_bytes
+    monkeypatch.setattr(Path, 'write_bytes', write_bytes)
     with pytest.raises(KeyboardInterrupt):
-        convert_split(split)
+        convert(split)
+    assert len(calls) == 2
     assert pngs(split).keys() == {'0.png'}
     monkeypatch.undo()
-    assert convert_split(split).num_kept == 1
+    assert convert(split).num_kept == 1
     assert_complete(split)
 
 
 def test_leftovers_of_a_killed_run_are_removed(split):
     folder = split.json_path.with_suffix('') / 'sub'
     folder.mkdir(parents=True)
+    split.journal_path.touch()
     (folder / '.3.4711.tmp.png').write_bytes(b'half')
-    convert_split(split)
+    convert(split)
     assert_complete(split)
 
 
 @pytest.mark.parametrize('lost', [1, 40])
 def test_journal_that_was_cut_short_is_continued(split, lost):
-    convert_split(split)
+    convert(split)
     journal = split.json_path.with_name('.panoptic_train.journal')
     journal.write_bytes(journal.read_bytes()[:-lost])
-    report = convert_split(split)
-    assert report.num_kept == (6 if lost == 1 else 5)
-    assert convert_split(split).num_kept == 6
+    assert convert(split).num_kept == 5
+    assert convert(split).num_kept == 6
     assert_complete(split)
 
 
 def test_what_changed_is_made_again(split):
-    convert_split(split)
+    convert(split)
     split.jobs[0].image_path.write_bytes(bytes([200]))
     png = split.json_path.with_suffix('') / 'sub/1.png'
     png.write_bytes(b'damaged')
     png.with_name('2.png').unlink()
-    assert convert_split(split).num_kept == 3
+    assert convert(split).num_kept == 3
     split.jobs[0].image_path.write_bytes(bytes([1]))
-    convert_split(split)
+    convert(split)
     assert_complete(split)
 
 
 def test_other_categories_make_everything_again(split):
-    convert_split(split)
-    split.categories = [CATEGORIES[0] | {'name': 'street'}]
-    assert convert_split(split).num_kept == 0
+    convert(split)
+    split.classes = PanopticClasses.from_categories([ROAD | {'name': 'street'}])
+    assert convert(split).num_kept == 0
 
 
 def test_two_images_for_one_png_are_refused(split):
     split.jobs.append(split.jobs[2])
     with pytest.raises(ValueError, match=r"labelled by \['sub/2\.png'\]"):
-        convert_split(split)
+        convert(split)
 
 
 def draw_most(job):
     """Like draw; two images are bad."""
     if job.image['id'] in (1, 4):
-        raise BadInputError(('bad weather', job.image_path))
+        raise BadInputError('bad weather', job.image_path)
     return draw(job)
 
 
 @pytest.mark.parametrize('nproc', [1, 2])
-def test_problems_are_counted_and_named(split, nproc, capsys):
+def test_images_with_problems_are_left_out_and_named(split, nproc):
     split.draw = draw_most
-    with pytest.raises(SystemExit) as error:
-        conversion.convert([split], nproc)
-    assert error.value.code == 1
-    printed = capsys.readouterr().out
-    assert '2 problems:\n2 x bad weather\n' in printed
-    assert str(split.jobs[1].image_path) in printed
+    report = convert(split, nproc)
+    paths = [str(split.jobs[k].image_path) for k in (1, 4)]
+    assert list(report.problems.names) == ['bad weather']
+    assert sorted(report.problems.names['bad weather']) == paths
     assert pngs(split).keys() == {'0.png', '2.png', '3.png', '5.png'}
+
+
+def draw_in_part(job):
+    """Like draw; something of one image is left out."""
+    panoptic = draw(job)
+    if job.image['id'] == 2:
+        panoptic.problems.add('car left out', job.image_path)
+    return panoptic
+
+
+def test_what_was_left_out_is_named_again_when_nothing_is_to_be_done(split):
+    split.draw = draw_in_part
+    expected = {'car left out': [str(split.jobs[2].image_path)]}
+    assert convert(split).problems.names == expected
+    again = convert(split)
+    assert (again.num_images, again.num_kept) == (6, 6)
+    assert again.problems.names == expected
 
 
 def draw_by_table(job):
@@ -203,7 +225,7 @@ def draw_by_table(job):
 @pytest.mark.parametrize('nproc', [1, 2])
 def test_labels_of_another_form_are_a_problem_of_their_image(split, nproc):
     split.draw = draw_by_table
-    report = convert_split(split, nproc)
+    report = convert(split, nproc)
     assert report.num_images == 4
     assert report.problems.names == {
         "labels have another form (KeyError: 'label')": [str(split.jobs[1].image_path)],
@@ -220,99 +242,127 @@ def die(job):
 
 def test_killed_process_is_explained(split, prepare, monkeypatch, tmp_path):
     split.draw = die
-    monkeypatch.setattr(kitti, 'main', lambda args: convert_split(split, args.nproc))
+    monkeypatch.setattr(
+        preparation, 'prepare_kitti', lambda src, out, nproc: convert(split, nproc)
+    )
     with pytest.raises(SystemExit, match='^error: .*smaller --nproc'):
         prepare('kitti', tmp_path, '--nproc', '2')
     assert pngs(split) == {}
 
 
+def everything(folder):
+    """Content of every file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.fixture
+def photos(split, tmp_path):
+    """A folder of photographs that are the images of the split."""
+    folder = tmp_path / 'photos' / 'sub'
+    folder.mkdir(parents=True)
+    for number, job in enumerate(split.jobs):
+        path = folder / f'{number}.png'
+        path.write_bytes(bytes([number + 1]))
+        split.jobs[number] = replace(job, image_path=path)
+    return folder.parent
+
+
+def link_folder(split, photos):
+    split.json_path.parent.mkdir()
+    split.png_dir.symlink_to(photos)
+
+
+def link_subfolder(split, photos):
+    split.png_dir.mkdir(parents=True)
+    split.journal_path.touch()
+    (split.png_dir / 'sub').symlink_to(photos / 'sub')
+
+
+def name_like_photos(split, photos):
+    split.json_path = photos.with_suffix('.json')
+
+
+def name_absolutely(split, photos):
+    path = str(photos / 'sub' / '3.png')
+    split.jobs[3] = replace(split.jobs[3], png_name=path)
+
+
+def name_upwards(split, photos):
+    path = '../../photos/sub/3.png'
+    split.jobs[3] = replace(split.jobs[3], png_name=path)
+
+
+def list_json_as_source(split, photos):
+    split.json_path = photos / 'labels.json'
+    split.json_path.write_text('{"annotations": []}')
+    split.sources.append(split.json_path)
+
+
+def put_into_photos_of_another_split(split, photos):
+    split.json_path = photos / 'sub.json'
+
+
+def put_over_photos_that_are_no_input(split, photos):
+    split.json_path = photos.parent / 'other.json'
+    (split.png_dir / 'sub').mkdir(parents=True)
+    (split.png_dir / 'sub' / '3.png').write_bytes(b'a photograph')
+
+
+def put_over_labels_that_are_no_input(split, photos):
+    put_over_photos_that_are_no_input(split, photos)
+    split.json_path.write_text('{"images": [], "annotations": [{"segmentation": []}]}')
+
+
 @pytest.mark.parametrize(
-    ('content', 'message'),
+    'place',
     [
-        ('', 'is damaged or no json'),
-        ('{"a": [', 'is damaged or no json'),
-        ('[]', r"lacks the lists \['a'\]"),
-        ('{"a": {}}', r"lacks the lists \['a'\]"),
-        ('{"a": [{"id": 1}, {"id": 2, "name": 3}, 4]}', '2 entries of a lack'),
+        link_folder,
+        link_subfolder,
+        name_like_photos,
+        name_absolutely,
+        name_upwards,
+        list_json_as_source,
+        put_into_photos_of_another_split,
+        put_over_photos_that_are_no_input,
+        put_over_labels_that_are_no_input,
     ],
 )
-def test_json_of_another_form_is_named(tmp_path, content, message):
-    path = tmp_path / 'labels.json'
-    path.write_text(content)
-    with pytest.raises(ValueError, match=rf'labels\.json:? {message}.*: get it there'):
-        conversion.read_json(path, {'a': ('id', 'name')}, 'get it there')
+def test_output_over_files_that_are_there_is_refused_before_it_is_written(
+    split, photos, tmp_path, place
+):
+    other = replace(split, json_path=tmp_path / 'first.json')
+    place(split, photos)
+    before = everything(tmp_path)
+    with pytest.raises((ValueError, FileExistsError)):
+        conversion.convert([other, split])
+    assert everything(tmp_path) == before
 
 
-def test_16_bit_rgb_is_not_cut_to_8_bits(tmp_path):
-    path = tmp_path / 'label.png'
-    cv2.imwrite(str(path), np.full((4, 4, 3), 300, np.uint16))
-    with pytest.raises(BadInputError, match='label PNG is not 8-bit RGB'):
-        conversion.read_label_png(path, '8-bit RGB')
+@pytest.mark.parametrize('link', [Path.symlink_to, Path.hardlink_to])
+def test_png_that_is_a_link_to_a_photograph_is_replaced(split, photos, link):
+    (split.png_dir / 'sub').mkdir(parents=True)
+    split.journal_path.touch()
+    for number in range(6):
+        link(split.png_dir / 'sub' / f'{number}.png', photos / 'sub' / f'{number}.png')
+    before = everything(photos)
+    convert(split)
+    assert_complete(split)
+    assert everything(photos) == before
 
 
-def test_jpeg_is_no_label(tmp_path):
-    path = tmp_path / 'label.png'
-    Image.new('RGB', (4, 4)).save(path, 'JPEG')
-    with pytest.raises(BadInputError, match='label PNG cannot be decoded'):
-        conversion.read_label_png(path, '8-bit RGB')
+def test_output_of_another_tool_in_this_format_may_be_made_again(split):
+    convert(split)
+    split.journal_path.unlink()
+    assert convert(split).num_kept == 0
+    assert_complete(split)
 
 
-@pytest.mark.parametrize(
-    ('label', 'fits'),
-    [((124, 37), True), ((1280, 384), True), ((640, 384), False), ((0, 0), False)],
-)
-def test_aspect_ratios_fit_within_two_per_cent(label, fits):
-    if fits:
-        conversion.check_same_view((1242, 375), label, 'image')
-        return
-    with pytest.raises(BadInputError, match='differ in size'):
-        conversion.check_same_view((1242, 375), label, 'image')
-
-
-def test_image_turned_by_exif_has_the_size_it_is_shown_at(tmp_path):
-    path = tmp_path / 'turned.jpg'
-    exif = Image.Exif()
-    exif[274] = 6
-    Image.new('RGB', (30, 20)).save(path, exif=exif)
-    assert conversion.read_image_size(path) == (20, 30)
-    Image.new('RGB', (30, 20)).save(path)
-    assert conversion.read_image_size(path) == (30, 20)
-
-
-@pytest.mark.parametrize('suffix', ['png', 'jpg'])
-@pytest.mark.parametrize('kept', [0, 0.1, 0.5, 0.95])
-def test_damage_anywhere_in_an_image_is_found(tmp_path, suffix, kept):
-    path = tmp_path / f'noise.{suffix}'
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(path)
-    assert conversion.read_image_size(path) == (64, 64)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(BadInputError) as error:
-        conversion.read_image_size(path)
-    ((kind, name),) = error.value.problems
-    assert 'image cannot be read' in kind
-    assert name == str(path)
-
-
-def test_segments_have_tight_boxes_and_areas():
-    values = np.zeros((5, 8), np.uint16)
-    values[1:3, 2:6] = 26001
-    values[2, 7] = 26001
-    values[4] = 65535
-    ids, segments = conversion.collect_segments(
-        values, lambda value: (value * 2, 9, 1) if value else None
-    )
-    np.testing.assert_array_equal(ids, values.astype(int) * 2)
-    assert segments == [
-        {'id': 52002, 'category_id': 9, 'iscrowd': 1, 'area': 9, 'bbox': [2, 1, 6, 2]},
-        {'id': 131070, 'category_id': 9, 'iscrowd': 1, 'area': 8, 'bbox': [0, 4, 8, 1]},
-    ]
-
-
-@pytest.mark.parametrize('size', [(3, 2), (7, 9), (40, 30)])
-def test_resized_ids_are_ids_that_were_there(size):
-    values = np.random.default_rng(0).choice([0, 9003, 70000], (12, 17))
-    resized = conversion.resize_values(values, size)
-    assert resized.shape == size[::-1]
-    assert set(np.unique(resized)) <= {0, 9003, 70000}
+def test_names_that_are_no_text_are_kept(split, tmp_path):
+    # A file name of Latin-1 bytes, as Python gives it.
+    name = os.fsdecode('5 Caf\xe9s.dat'.encode('latin-1'))
+    path = split.jobs[5].image_path.rename(tmp_path / name)
+    split.jobs[5] = Job({'id': 5, 'file_name': name}, path, 'sub/5.png')
+    convert(split)
+    assert_complete(split)
+    content = json.loads(split.json_path.read_text())
+    assert (tmp_path / content['images'][5]['file_name']).is_file()

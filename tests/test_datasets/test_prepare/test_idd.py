@@ -1,5 +1,6 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import json
+import math
 
 import numpy as np
 import pytest
@@ -7,19 +8,19 @@ from PIL import Image
 
 from mmdet_efficientps.datasets.prepare import idd
 from mmdet_efficientps.structures.panoptic import read_panoptic_png
+from mmdet_efficientps.testing.data_set_trees import polygon as rectangle
+from mmdet_efficientps.utils import ProblemList
 
 WIDTH, HEIGHT = 64, 36
 
 
-def rectangle(label, left, top, right, bottom, **keys):
-    """A polygon from its first to its last pixel."""
-    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
-    return {'label': label, 'polygon': corners} | keys
-
-
 def draw(*objects):
     """Give (name, iscrowd) per pixel, and per region."""
-    numbers, regions, dropped = idd.draw_polygons(objects, WIDTH, HEIGHT, 'x.json')
+    problems = ProblemList()
+    numbers, regions, dropped = idd.draw_polygons(
+        objects, WIDTH, HEIGHT, 'x.json', problems
+    )
+    assert not problems
     names = {label['id']: label['name'] for label in idd.TABLE['classes']}
     meaning = {k: (names[c], crowd) for k, (c, crowd) in regions.items()}
     return numbers, meaning, dropped
@@ -35,26 +36,95 @@ def prepared(tree, prepare, *arguments):
 
 
 @pytest.mark.parametrize(
-    ('content', 'message'),
+    ('change', 'message'),
     [
-        ([], 'cannot be read'),
-        ({'imgWidth': 0, 'imgHeight': 0, 'objects': []}, 'differ in size'),
-        (
-            {'imgWidth': WIDTH, 'imgHeight': HEIGHT, 'objects': [{'label': 'road'}]},
-            "another form (KeyError: 'polygon')",
-        ),
+        ([], 'no object with fields'),
+        ({'imgWidth': 0}, "'imgWidth' of the polygons of an image"),
+        ({'imgWidth': -64}, "'imgWidth' of the polygons of an image"),
+        ({'imgHeight': None}, "'imgHeight' of the polygons of an image"),
+        ({'imgHeight': 'tall'}, "'imgHeight' of the polygons of an image"),
+        ({'imgHeight': 640}, 'differ in size'),
+        ({'imgWidth': 64 * 10**6, 'imgHeight': 36 * 10**6}, 'are larger than'),
+        ({'objects': None}, "'objects' of the polygons of an image"),
     ],
 )
 def test_polygons_of_another_form_are_a_problem(
-    write_tree, prepare, capsys, content, message
+    write_tree, prepare, capsys, change, message
 ):
     tree = write_tree('idd')
+    content = json.loads(tree.label.read_text()) | change if change else change
     tree.label.write_text(json.dumps(content))
     with pytest.raises(SystemExit) as error:
         prepare('idd', tree.root, '--nproc', '1')
     assert error.value.code == 1
     assert message in capsys.readouterr().out.partition('1 problems:')[2]
     assert len(tree.read()['images']) == 1
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        rectangle('bus', 0, 0, math.nan, 5),
+        rectangle('bus', 0, 0, 5, math.inf),
+        rectangle('bus', 0, 0, 1e12, 5),
+        rectangle('bus', 0, -1e9, 5, 5),
+        rectangle('bus', 0, 0, '5', 5),
+        rectangle('bus', 0, 0, None, 5),
+        {'label': 'bus', 'polygon': [[0, 0], [5], [5, 5]]},
+        {'label': 'bus', 'polygon': [0, 0, 5, 5, 0, 5]},
+        {'label': 'bus', 'polygon': None},
+        {'label': 'bus'},
+        {'label': None, 'polygon': [[0, 0], [5, 0], [5, 5]]},
+        {'polygon': [[0, 0], [5, 0], [5, 5]]},
+        'bus',
+    ],
+)
+def test_object_that_cannot_be_drawn_is_left_out_and_named(entry):
+    objects = [rectangle('car', 0, 0, 3, 3), entry, rectangle('car', 8, 0, 11, 3)]
+    problems = ProblemList()
+    numbers, regions, _ = idd.draw_polygons(objects, WIDTH, HEIGHT, 'x.json', problems)
+    ((kind, names),) = problems.names.items()
+    assert kind.startswith('object left out: ')
+    assert names[0].startswith('x.json: objects[1]')
+    assert len(regions) == 2
+    assert (numbers > 0).sum() == 2 * 16
+
+
+def test_what_was_left_out_is_a_problem_of_the_command(write_tree, prepare, capsys):
+    tree = write_tree('idd')
+    content = json.loads(tree.label.read_text())
+    content['objects'].append(rectangle('bus', 0, 0, 1e12, 5))
+    tree.label.write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as error:
+        prepare('idd', tree.root, '--nproc', '1')
+    assert error.value.code == 1
+    assert f'{tree.label}: objects[4]' in capsys.readouterr().out
+    assert len(tree.read()['images']) == 2
+
+
+def test_polygon_that_sticks_out_is_clipped():
+    numbers, _, _ = draw(rectangle('car', -20, -3, 3, HEIGHT + 5))
+    expected = np.zeros((HEIGHT, WIDTH), int)
+    expected[:, :4] = 1
+    np.testing.assert_array_equal(numbers, expected)
+
+
+def test_byte_order_mark_and_numbers_in_quotes_are_read(write_tree, prepare):
+    tree = write_tree('idd')
+    content = json.loads(tree.label.read_text())
+    content |= {'imgWidth': '64', 'imgHeight': 36.0}
+    content['objects'][1]['deleted'] = None
+    tree.label.write_text(json.dumps(content), encoding='utf-8-sig')
+    prepare('idd', tree.root, '--nproc', '1')
+    assert [len(a['segments_info']) for a in tree.read()['annotations']] == [3, 3]
+
+
+def test_suffix_in_capitals_is_one(write_tree, prepare):
+    tree = write_tree('idd')
+    tree.image.rename(tree.image.with_suffix('.JPG'))
+    prepare('idd', tree.root, '--nproc', '1')
+    names = [image['file_name'] for image in tree.read()['images']]
+    assert names == ['bad/frame0340_leftImg8bit.JPG', 'good/frame0340_leftImg8bit.png']
 
 
 def test_road_is_class_zero_and_not_void(write_tree, prepare):
@@ -100,10 +170,10 @@ def test_frame_as_png_and_jpeg_is_a_problem(write_tree, prepare, capsys):
     Image.open(tree.image).save(tree.image.with_suffix('.png'))
     with pytest.raises(SystemExit):
         prepare('idd', tree.root, '--nproc', '1')
-    assert 'as PNG and as JPEG' in capsys.readouterr().out
+    assert 'with two suffixes' in capsys.readouterr().out
 
 
-def test_group_is_one_crowd_and_things_are_single():
+def test_polygons_of_a_group_are_one_crowd_and_things_are_single():
     numbers, meaning, _ = draw(
         rectangle('person', 0, 0, 3, 3),
         rectangle('person', 8, 0, 11, 3),

@@ -106,9 +106,7 @@ def test_labels_that_are_not_there_are_named(write_tree, prepare):
     [
         (lambda s: s.append({'id': 9, 'category_id': 1}), 'not in the PNG'),
         (lambda s: s.pop(), 'not in the json'),
-        (lambda s: s.append(s[0]), 'twice'),
         (lambda s: s[1].update(category_id=66), 'unknown category ids'),
-        (lambda s: s[1].pop('category_id'), "KeyError: 'category_id'"),
     ],
 )
 def test_json_and_png_that_disagree_are_left_out(
@@ -122,6 +120,72 @@ def test_json_and_png_that_disagree_are_left_out(
     assert message in printed
     assert 'bad.png' in printed
     assert [image['id'] for image in tree.read()['images']] == ['good']
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda s: s.append(s[0]), 'id that occurs twice'),
+        (lambda s: s[1].pop('category_id'), "'category_id' of a segment"),
+        (lambda s: s[1].update(id=2**24), "'id' of a segment"),
+        (lambda s: s[1].update(iscrowd=7), "'iscrowd' of a segment"),
+    ],
+)
+def test_segments_that_cannot_be_are_named_and_their_image_left_out(
+    write_tree, prepare, capsys, change, message
+):
+    tree = write_tree('vistas')
+    tree.edit(change)
+    with pytest.raises(SystemExit):
+        prepare('vistas', tree.root, '--nproc', '1')
+    printed = capsys.readouterr().out.partition('2 problems:')[2]
+    assert message in printed
+    assert 'image bad, segment' in printed
+    assert str(tree.image) in printed
+    assert [image['id'] for image in tree.read()['images']] == ['good']
+
+
+def test_byte_order_mark_null_and_numbers_in_quotes_are_read(write_tree, prepare):
+    tree = write_tree('vistas')
+    tree.edit(
+        lambda segments: [
+            s.update(
+                id=str(s['id']), category_id=float(s['category_id']), iscrowd=None,
+                bbox=None, area=None,
+            )
+            for s in segments
+        ]
+    )  # fmt: skip
+    text = tree.shipped.read_text()
+    tree.shipped.write_text(text, encoding='utf-8-sig')
+    _, ids, names = prepared(tree, prepare, name='bad')
+    assert names == {70000: 'Road', 300: 'Car', 5: 'Bird'}
+    assert ids[0, 0] == 300
+
+
+@pytest.mark.parametrize('name', ['../images/bad.png', '{root}/outside.png', '', None])
+def test_png_outside_of_its_folder_is_named_and_not_read(
+    write_tree, prepare, capsys, name
+):
+    tree = write_tree('vistas')
+    content = json.loads(tree.shipped.read_text())
+    for other in (tree.root / 'training/images/bad.png', tree.root / 'outside.png'):
+        shutil.copy(tree.label, other)
+    name = name and name.format(root=tree.root)
+    content['annotations'][1]['file_name'] = name
+    tree.shipped.write_text(json.dumps(content))
+    with pytest.raises(SystemExit):
+        prepare('vistas', tree.root, '--nproc', '1')
+    assert 'file_name' in capsys.readouterr().out
+    assert [image['id'] for image in tree.read()['images']] == ['good']
+
+
+def test_suffix_in_capitals_is_one(write_tree, prepare):
+    tree = write_tree('vistas')
+    tree.image.rename(tree.image.with_suffix('.JPG'))
+    prepare('vistas', tree.root, '--nproc', '1')
+    names = [image['file_name'] for image in tree.read()['images']]
+    assert names == ['bad.JPG', 'good.jpg']
 
 
 def test_shipped_crowds_stay_crowds(write_tree, prepare):
@@ -140,7 +204,7 @@ def test_two_annotations_of_an_image_are_a_problem(write_tree, prepare, capsys):
     tree.shipped.write_text(json.dumps(content))
     with pytest.raises(SystemExit):
         prepare('vistas', tree.root, '--nproc', '1')
-    assert 'two annotations of one image' in capsys.readouterr().out
+    assert 'two annotations for one image' in capsys.readouterr().out
     assert len(tree.read()['images']) == 2
 
 
@@ -165,7 +229,7 @@ def test_incomplete_json_is_named(write_tree, prepare, lost):
     content = json.loads(tree.shipped.read_text())
     del content[lost]
     tree.shipped.write_text(json.dumps(content))
-    with pytest.raises(SystemExit, match=rf"panoptic_2018\.json lacks .*'{lost}'"):
+    with pytest.raises(SystemExit, match=rf"panoptic_2018\.json.* no list '{lost}'"):
         prepare('vistas', tree.root, '--nproc', '1')
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from mmengine.testing import assert_allclose
 
 
@@ -17,6 +18,22 @@ def make_head(type):
                 type='AnchorGenerator', scales=[8], ratios=[1.0], strides=[32]
             ),
             bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+            train_cfg=dict(
+                assigner=dict(
+                    type='MaxIoUAssigner',
+                    pos_iou_thr=0.7,
+                    neg_iou_thr=0.3,
+                    min_pos_iou=0.001,
+                ),
+                sampler=dict(
+                    type='RandomSampler',
+                    num=16,
+                    pos_fraction=0.5,
+                    add_gt_as_proposals=False,
+                ),
+                allowed_border=0,
+                pos_weight=-1,
+            ),
             test_cfg=dict(
                 nms_pre=50,
                 max_per_img=20,
@@ -52,3 +69,18 @@ def test_without_autocast_it_is_the_head_of_mmdet():
     ours, theirs = make_head('Float32RPNHead'), make_head('RPNHead')
     for a, b in zip(ours(feats), theirs(feats), strict=True):
         assert torch.equal(a[0], b[0])
+
+
+def test_an_image_narrower_than_every_anchor_is_trained_on():
+    # Anchors of 256 pixels on an image of 12 x 512, padded to one row of 32 pixels.
+    head = make_head('Float32RPNHead')
+    outputs = head((torch.rand(1, 8, 1, 16),))
+    meta = dict(img_shape=(12, 512), pad_shape=(32, 512))
+    box = InstanceData(
+        bboxes=torch.tensor([[130.0, 0, 250, 12]]), labels=torch.zeros(1).long()
+    )
+    losses = head.loss_by_feat(*outputs, [box], [meta])
+    assert losses['loss_rpn_cls'][0] > 0
+    assert losses['loss_rpn_bbox'][0] > 0
+    # the rule is back for the next image
+    assert head.train_cfg.allowed_border == 0

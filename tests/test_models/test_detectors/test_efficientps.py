@@ -13,12 +13,16 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
+from mmdet_efficientps import get_config
+from mmdet_efficientps.models import InPlaceABN, InPlaceABNSync
 from mmdet_efficientps.structures.run_length_masks import masks_to_rle
 
 CONFIG = (
     Path(__file__).parents[3]
     / 'configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 )
+
+RELEASE = 'efficientps-release_effb0_16xb1-160e_cityscapes-1024x2048'
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +38,10 @@ def cfg():
 @pytest.fixture(scope='module')
 def model(cfg):
     torch.manual_seed(0)
-    return MODELS.build(cfg)
+    model = MODELS.build(cfg)
+    # masks of an untrained network may be off everywhere, and are then not fused
+    torch.nn.init.constant_(model.roi_head.mask_head.conv_logits.bias, 1.0)
+    return model
 
 
 def make_sample(height, width, num_things, labelled=True, ignored=0):
@@ -84,7 +91,7 @@ LOSSES = {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask'}
         [dict(num_things=0, labelled=False), dict(num_things=0, labelled=False)],
         [dict(num_things=0, ignored=1), dict(num_things=2)],
     ],
-    ids=['things', 'no thing', 'nothing labelled', 'only a group'],
+    ids=['things', 'no thing', 'nothing labelled', 'only a crowd'],
 )
 def test_every_kind_of_image_trains(model, samples):
     model.train()
@@ -209,16 +216,109 @@ def test_heads_that_nothing_needs_do_not_run(cfg, wanted, idle):
     predict(model, torch.zeros(3, 64, 64, dtype=torch.uint8))
 
 
-def test_codes_of_masks_are_those_of_the_bitmaps(cfg, model):
+def test_run_length_masks_are_those_of_the_bitmaps(cfg, model):
     image = torch.randint(0, 255, (3, 50, 70), dtype=torch.uint8)
     bitmaps = predict(model, image, (101, 139))
     encoding = MODELS.build(deepcopy(cfg))
     encoding.load_state_dict(model.state_dict())
     encoding.test_cfg.panoptic.mask_format = 'rle'
-    codes = predict(encoding, image, (101, 139))
-    assert codes.pred_instances.masks == masks_to_rle(bitmaps.pred_instances.masks)
-    assert len(codes.pred_instances) > 0
-    assert torch.equal(codes.pred_instances.scores, bitmaps.pred_instances.scores)
+    result = predict(encoding, image, (101, 139))
+    assert result.pred_instances.masks == masks_to_rle(bitmaps.pred_instances.masks)
+    assert len(result.pred_instances) > 0
+    assert torch.equal(result.pred_instances.scores, bitmaps.pred_instances.scores)
+
+
+def test_an_unknown_mask_format_names_the_field(cfg):
+    model = MODELS.build(deepcopy(cfg))
+    model.test_cfg.panoptic.mask_format = 'polygon'
+    with pytest.raises(ValueError, match="panoptic.mask_format is 'polygon'.*'rle'"):
+        predict(model, torch.zeros(3, 64, 64, dtype=torch.uint8))
+
+
+def test_a_network_without_things_is_refused_at_the_start(cfg):
+    cfg = deepcopy(cfg)
+    cfg.panoptic_fusion_head.num_things_classes = 0
+    with pytest.raises(ValueError, match='num_things_classes is 0.*stuff alone'):
+        MODELS.build(cfg)
+
+
+STRIPS = [(12, 512), (1, 1), (1, 300), (300, 1), (512, 12), (2, 33)]
+
+
+@pytest.fixture(scope='module', params=['small', 'release b0'])
+def network(request, cfg):
+    if request.param == 'small':
+        network_cfg = deepcopy(cfg)
+    else:
+        network_cfg = get_config(RELEASE).model
+        network_cfg.backbone.init_cfg = None
+        network_cfg.test_cfg.rcnn.score_thr = 0.0
+        network_cfg.test_cfg.panoptic.score_thr = 0.0
+    torch.manual_seed(0)
+    return MODELS.build(network_cfg)
+
+
+@pytest.mark.parametrize('shape', STRIPS)
+def test_a_strip_is_predicted(network, shape):
+    image = torch.randint(0, 255, (3, *shape), dtype=torch.uint8)
+    result = predict(network, image)
+    assert result.pred_panoptic_seg.sem_seg.shape == (1, *shape)
+    assert result.pred_sem_seg.sem_seg.shape == (1, *shape)
+    assert result.pred_instances.masks.shape[1:] == shape
+
+
+@pytest.mark.parametrize('shape', STRIPS)
+def test_a_strip_trains_beside_another_image(network, shape):
+    height, width = shape
+    strip = make_sample(height, width, num_things=0)
+    strip.gt_instances = InstanceData(
+        bboxes=HorizontalBoxes(np.array([[0, 0, width, height]], np.float32)),
+        labels=torch.tensor([2]),
+        masks=BitmapMasks(np.ones((1, height, width), np.uint8), height, width),
+    )
+    network.train()
+    batch = make_batch(strip, make_sample(64, 96, num_things=1))
+    data = network.data_preprocessor(batch, training=True)
+    losses = network.loss(data['inputs'], data['data_samples'])
+    total, _ = network.parse_losses(losses)
+    assert torch.isfinite(total)
+    total.backward()
+
+
+def test_a_single_value_per_channel_cannot_train_and_says_so(model):
+    # 1 x 1 pixels are padded to 32 x 32, which is one cell at stride 32.
+    model.train()
+    batch = make_batch(make_sample(1, 1, num_things=0))
+    data = model.data_preprocessor(batch, training=True)
+    with pytest.raises(ValueError, match='more than one value per channel.*larger'):
+        model.loss(data['inputs'], data['data_samples'])
+
+
+@pytest.mark.parametrize('name', ['mmdet.InPlaceABNSync', InPlaceABNSync])
+def test_every_name_of_a_norm_makes_the_same_network(cfg, name):
+    def build(kind):
+        own = deepcopy(cfg)
+        own.backbone.norm_cfg = dict(type=kind, eps=1e-3)
+        own.backbone.act_cfg = dict(type='LeakyReLU', negative_slope=0.3)
+        for part in (own.neck, own.semantic_head, own.roi_head.mask_head):
+            part.norm_cfg = dict(type=kind)
+            part.act_cfg = dict(type='LeakyReLU', negative_slope=0.3)
+        return MODELS.build(own)
+
+    def activations(network):
+        return {
+            key: (layer.activation, layer.activation_param)
+            for key, layer in network.named_modules()
+            if isinstance(layer, InPlaceABN)
+        } | {
+            key: layer.negative_slope
+            for key, layer in network.named_modules()
+            if isinstance(layer, torch.nn.LeakyReLU)
+        }
+
+    expected = activations(build('InPlaceABNSync'))
+    assert len(expected) > 80
+    assert activations(build(name)) == expected
 
 
 def test_panoptic_map_does_not_depend_on_what_else_is_predicted(cfg, model):

@@ -9,7 +9,12 @@ from mmcv.cnn import build_norm_layer
 from torch import distributed as dist
 from torch import nn
 
-from mmdet_efficientps.models.layers import InPlaceABN, InPlaceABNSync, fold_activation
+from mmdet_efficientps.models.layers import (
+    InPlaceABN,
+    InPlaceABNSync,
+    SeparableConv,
+    fold_activation,
+)
 from mmdet_efficientps.models.layers import inplace_abn as module
 from mmdet_efficientps.models.layers.inplace_abn import adopt_batch_norm
 
@@ -176,6 +181,44 @@ def test_fold_activation_moves_the_activation_into_iabn_only():
     assert fold_activation(dict(type='BN'), leaky) == (dict(type='BN'), leaky)
     with pytest.raises(ValueError, match='act_cfg.type'):
         fold_activation(dict(type='InPlaceABN'), dict(type='Swish'))
+
+
+@pytest.mark.parametrize('layer', [InPlaceABN, InPlaceABNSync])
+@pytest.mark.parametrize(
+    'how', ['{name}', 'mmdet.{name}', 'mmdet_efficientps.models.{name}', 'class']
+)
+def test_iabn_is_known_under_every_name_mmengine_takes(layer, how):
+    kind = layer if how == 'class' else how.format(name=layer.__name__)
+    leaky = dict(type='LeakyReLU', negative_slope=0.2)
+    norm, act = fold_activation(dict(type=kind, eps=1e-3), leaky)
+    assert norm == dict(
+        type=layer, eps=1e-3, activation='leaky_relu', activation_param=0.2
+    )
+    assert act is None
+    norm, act = fold_activation(dict(type=kind), None)
+    assert (norm['activation'], act) == ('identity', None)
+    conv = SeparableConv(4, 4, norm_cfg=dict(type=kind), act_cfg=leaky)
+    for part in (conv.depthwise_conv, conv.pointwise_conv):
+        assert type(part.norm) is layer
+        assert part.norm.activation_param == 0.2
+        assert not part.with_activation
+
+
+@pytest.mark.parametrize('kind', ['LeakyReLU', 'torch.nn.LeakyReLU', nn.LeakyReLU])
+def test_the_activation_is_known_under_every_name(kind):
+    norm, _ = fold_activation(
+        dict(type='InPlaceABN'), dict(type=kind, negative_slope=0.2, inplace=True)
+    )
+    assert (norm['activation'], norm['activation_param']) == ('leaky_relu', 0.2)
+    norm, _ = fold_activation(dict(type='InPlaceABN'), dict(type=nn.Identity))
+    assert norm['activation'] == 'identity'
+
+
+@pytest.mark.parametrize('kind', ['mmengine.BN', nn.BatchNorm2d, 'NoSuchNorm'])
+def test_other_norms_keep_their_activation(kind):
+    leaky = dict(type='LeakyReLU')
+    assert fold_activation(dict(type=kind), leaky) == (dict(type=kind), leaky)
+    assert fold_activation(None, leaky) == (None, leaky)
 
 
 def test_adopted_batch_norm_weights_compute_the_same():

@@ -1,16 +1,14 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import torch
-from mmdet.models.roi_heads.mask_heads.fcn_mask_head import FCNMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmdet_efficientps.models import SeparableConv, SeparableConvMaskHead
-from mmdet_efficientps.structures.run_length_masks import masks_to_rle
 
 
-def make_roi_head(mask_type='SeparableConvMaskHead'):
+def make_roi_head():
     def extractor(size):
         return dict(
             type='SingleRoIExtractor',
@@ -31,7 +29,10 @@ def make_roi_head(mask_type='SeparableConvMaskHead'):
             ),
             mask_roi_extractor=extractor(14),
             mask_head=dict(
-                type=mask_type, in_channels=8, conv_out_channels=8, num_classes=3
+                type='SeparableConvMaskHead',
+                in_channels=8,
+                conv_out_channels=8,
+                num_classes=3,
             ),
             test_cfg=dict(
                 score_thr=0.0,
@@ -72,48 +73,6 @@ def test_an_image_without_detections_has_no_mask_logits():
         x, [dict(scale_factor=(1.0, 1.0))], [empty], rescale=True
     )
     assert results.mask_logits.shape == (0, 28, 28)
-    assert head.paste_masks(results.bboxes, results.mask_logits, (9, 7)).shape == (
-        0,
-        9,
-        7,
-    )
-
-
-def test_pasted_masks_are_those_of_mmdet():
-    torch.manual_seed(0)
-    head = make_roi_head('FCNMaskHead')
-    logits = torch.randn(2, 3, 28, 28)
-    boxes = torch.tensor([[3.2, 4.5, 30.1, 40.9], [10.0, 0.0, 70.0, 20.5]])
-    labels = torch.tensor([1, 2])
-    expected = FCNMaskHead(num_classes=3)._predict_by_feat_single(
-        logits,
-        boxes.clone(),
-        labels,
-        dict(ori_shape=(50, 60), scale_factor=(1.0, 1.0)),
-        head.test_cfg,
-        rescale=True,
-    )
-    masks = head.paste_masks(boxes, logits[[0, 1], labels], (50, 60))
-    assert torch.equal(masks, expected)
-    assert masks.any()
-
-
-def test_codes_are_those_of_the_pasted_masks():
-    torch.manual_seed(0)
-    head = make_roi_head()
-    logits = torch.randn(4, 28, 28)
-    boxes = torch.tensor(
-        [
-            [3.2, 4.5, 30.1, 40.9],
-            # beyond the image, over its full height, and thin
-            [-10.0, -5.0, 70.0, 80.5],
-            [20.0, -30.0, 50.0, 90.0],
-            [5.0, 7.0, 5.6, 30.0],
-        ]
-    )
-    masks = head.paste_masks(boxes, logits, (50, 60))
-    assert head.paste_rles(boxes, logits, (50, 60)) == masks_to_rle(masks)
-    assert head.paste_rles(boxes[:0], logits[:0], (50, 60)) == []
 
 
 def test_masks_are_predicted_for_sure_detections_only():

@@ -104,6 +104,17 @@ def test_head_passes_its_thresholds_on():
     assert torch.equal(panoptic.sem_seg, expected)
 
 
+def test_head_passes_the_scale_of_mask_logits_on():
+    # MLA = scale * 1, MLB = 0: the fused logits are 1.2 at 1 and 5.9 at 4, the default
+    logits = torch.zeros(4, 8, 8)
+    logits[2] = 3
+    instance = detections([[-60, -60, 100, 100]], [0.9])
+    instance.mask_logits[:] = 1
+    for scale, winner in (({}, 1001), ({'mask_logits_scale': 1.0}, 2)):
+        (panoptic,) = build_head(**scale).predict([instance], [logits], [META])
+        assert (panoptic.sem_seg == winner).all()
+
+
 def test_head_passes_its_combination_on():
     # MLA = 4, MLB = 2: their sum is 6, the fused logits of the paper are 11.2
     logits = torch.zeros(4, 8, 8)
@@ -127,6 +138,13 @@ def test_unknown_combination_names_the_field():
 def test_head_names_settings_if_number_of_classes_differs():
     with pytest.raises(ValueError, match='num_stuff_classes=2.*semantic_head'):
         build_head().predict([detections([], [])], [torch.zeros(5, 8, 8)], [META])
+
+
+def test_head_names_settings_if_a_detection_is_of_no_thing_class():
+    instance = detections([[4, 8, 12, 16]], [0.9])
+    instance.labels[:] = 2
+    with pytest.raises(ValueError, match='class 2, .* roi_head.bbox_head'):
+        build_head().predict([instance], [stuff_logits()], [META])
 
 
 def test_valid_logits_shape_is_the_share_of_the_image_in_the_batch():

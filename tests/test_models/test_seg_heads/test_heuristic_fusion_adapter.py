@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
@@ -13,7 +14,7 @@ META = {
 VOID = 4
 
 
-def fuse(sem_logits, boxes, scores, labels, **test_cfg):
+def fuse(sem_logits, boxes, scores, labels, spoil=None, **test_cfg):
     head = MODELS.build(
         {
             'type': 'HeuristicFusionAdapter',
@@ -28,6 +29,8 @@ def fuse(sem_logits, boxes, scores, labels, **test_cfg):
         labels=torch.tensor(labels, dtype=torch.long),
         mask_logits=torch.full((len(boxes), 8, 8), 8.0),
     )
+    if spoil is not None:
+        spoil(instances)
     (panoptic,) = head.predict([instances], [sem_logits], [META])
     assert panoptic.sem_seg.dtype == torch.int32
     return panoptic.sem_seg[0]
@@ -74,3 +77,29 @@ def test_thresholds_are_those_of_efficientps():
     expected = torch.full((16, 24), VOID, dtype=torch.int32)
     expected[:, :8] = 1000
     assert torch.equal(panoptic, expected)
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('mask_logits', float('nan')),
+        ('mask_logits', -1.0),
+        ('scores', float('nan')),
+        ('bboxes', float('nan')),
+    ],
+)
+def test_a_broken_detection_leaves_the_others_alone(field, value):
+    def spoil(instances):
+        instances[field][0] = value
+
+    semantic = logits_of(torch.full((8, 8), 3))
+    boxes = [[0, 0, 12, 16], [4, 0, 16, 16]]
+    panoptic = fuse(semantic, boxes, [0.9, 0.8], [0, 1], spoil)
+    expected = torch.full((16, 24), 3, dtype=torch.int32)
+    expected[:, 4:16] = 1001
+    assert torch.equal(panoptic, expected)
+
+
+def test_a_label_that_is_no_thing_is_refused():
+    with pytest.raises(ValueError, match='class 2, but there are 2 thing'):
+        fuse(logits_of(torch.full((8, 8), 3)), [[0, 0, 8, 16]], [0.9], [2])

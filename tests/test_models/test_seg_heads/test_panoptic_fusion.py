@@ -6,13 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.evaluation.functional import INSTANCE_OFFSET
-from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 
 from mmdet_efficientps.models.seg_heads.panoptic_fusion_heads import (
+    COMBINATIONS,
     panoptic_fusion,
     semantic_argmax,
 )
 
+NAN, INF = float('nan'), float('inf')
 GOLDEN = Path(__file__).parents[2] / 'data' / 'fusion_cases.npz'
 GOLDEN_CASES = (
     'low_scores',
@@ -54,54 +55,63 @@ def random_instances(rng, count, out_shape, num_things, num_cells=7):
     }
 
 
-def dense_fusion(full_logits, instances, num_things, overlap_thr, min_stuff_area):
-    """Fuse at full size by the book: every step of the method on whole images.
+def paste(mask, box, shape):
+    """Lay a mask into its box, zeros around it; x1, y1, x2, y2 in pixels."""
+    y, x = (
+        2 * (torch.arange(size) + 0.5 - low) / (high - low) - 1
+        for size, low, high in zip(
+            shape, (box[1], box[0]), (box[3], box[2]), strict=True
+        )
+    )
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), 2)
+    return F.grid_sample(mask[None, None], grid[None], align_corners=False)[0, 0]
 
-    Returns the panoptic map and the pixels decided by less than rounding errors.
+
+def reference_fusion(
+    sem, bboxes, scores, labels, mask_logits, num_things, min_stuff_area, combine
+):
+    """Fuse as in section 3.4 of the paper, every step on whole images.
+
+    ``sem`` are the semantic logits at image size. Returns the panoptic map and the
+    pixels decided by less than rounding errors.
     """
-    num_classes, height, width = full_logits.shape
-    boxes, masks = instances['bboxes'], instances['mask_logits'][:, None]
-    pasted = _do_paste_mask(masks, boxes, height, width, skip_empty=False)[0]
-    reached = _do_paste_mask(
-        torch.ones_like(masks), boxes, height, width, skip_empty=False
-    )[0]
-    stuff = full_logits[num_things:]
-    candidates, codes = list(stuff), []
-    taken = torch.zeros(height, width, dtype=torch.bool)
-    for i in instances['scores'].argsort(descending=True).tolist():
-        if not (reached[i] > 0).any():
-            continue
-        mask = pasted[i] > 0
-        if (mask & taken).sum() / mask.sum() > overlap_thr:
+    void, *shape = sem.shape
+    stuff = sem[num_things:]
+    taken = torch.zeros(shape, dtype=torch.bool)
+    candidates, names = list(stuff), list(range(num_things, void))
+    for i in scores.argsort(descending=True).tolist():
+        # A mask that is mostly taken by surer ones, or that is none, is left out.
+        mla = paste(mask_logits[i], bboxes[i], shape)
+        mask = mla > 0
+        if not mask.any() or (mask & taken).sum() / mask.sum() > 0.5:
             continue
         taken |= mask
-        x1, y1, x2, y2 = boxes[i].tolist()
-        inside = torch.zeros(height, width, dtype=torch.bool)
-        inside[
-            max(int(y1 + 1), 0) : max(int(round(y2 - 1) + 1), 0),
-            max(int(x1 + 1), 0) : max(int(round(x2 - 1) + 1), 0),
-        ] = True
-        label = int(instances['labels'][i])
-        mla, mlb = 4 * pasted[i], full_logits[label] * inside
-        fused = (mla.sigmoid() + mlb.sigmoid()) * (mla + mlb)
-        candidates.append(fused.masked_fill(reached[i] == 0, -torch.inf))
-        codes.append(label + INSTANCE_OFFSET * (len(codes) + 1))
+        # MLA: mask logits; MLB: semantic logits of its class, cropped to its box.
+        mla = 4 * mla
+        x1, y1, x2, y2 = bboxes[i].tolist()
+        rows = slice(max(int(y1 + 1), 0), max(round(y2 - 1) + 1, 0))
+        columns = slice(max(int(x1 + 1), 0), max(round(x2 - 1) + 1, 0))
+        mlb = torch.zeros(shape)
+        mlb[rows, columns] = sem[labels[i], rows, columns]
+        fused = {
+            'efficientps': (mla.sigmoid() + mlb.sigmoid()) * (mla + mlb),
+            'sum': mla + mlb,
+            'product': (mla * mlb).abs() * torch.where((mla > 0) & (mlb > 0), 1, -1),
+        }[combine]
+        reached = paste(torch.ones_like(mask_logits[i]), bboxes[i], shape) > 0
+        candidates.append(fused.where(reached, -torch.inf))
+        names.append(labels[i] + INSTANCE_OFFSET * (len(names) - len(stuff) + 1))
 
-    candidates = torch.stack(candidates)
-    choice = candidates.argmax(0)
-    panoptic = full_logits.argmax(0)
-    panoptic[panoptic < num_things] = num_classes
-    for k, code in enumerate(codes):
-        panoptic[choice == len(stuff) + k] = code
-    for label in range(num_things, num_classes):
+    # An instance has the pixels that it wins; elsewhere the semantic class counts.
+    winner = torch.tensor(names)[torch.stack(candidates).argmax(0)]
+    semantic = sem.argmax(0)
+    panoptic = semantic.where(semantic >= num_things, void)
+    panoptic = winner.where(winner >= INSTANCE_OFFSET, panoptic)
+    for label in range(num_things, void):
         if (panoptic == label).sum() < min_stuff_area:
-            panoptic[panoptic == label] = num_classes
-
-    def is_tie(values):
-        best, second = values.topk(2, 0).values
-        return (best - second) < 1e-4
-
-    return panoptic, is_tie(candidates) | is_tie(full_logits)
+            panoptic[panoptic == label] = void
+    margins = [v.topk(2, 0).values for v in (torch.stack(candidates), sem)]
+    return panoptic, sum(best - second < 1e-4 for best, second in margins) > 0
 
 
 @pytest.mark.parametrize('case', GOLDEN_CASES)
@@ -138,19 +148,21 @@ def test_fusion_equals_release_without_its_leak(case):
     assert len(pairs) == len(pairs[:, 0].unique()) == len(pairs[:, 1].unique())
 
 
+@pytest.mark.parametrize('combine', ['efficientps', 'sum', 'product'])
 @pytest.mark.parametrize('seed', range(8))
-def test_fusion_equals_dense_computation(seed):
+def test_fusion_equals_the_reference_on_random_scenes(seed, combine):
     rng = torch.Generator().manual_seed(seed)
     out_shape = [(37, 53), (64, 64), (41, 90), (30, 20)][seed % 4]
     cells = [(11, 14), (16, 16), (40, 31), (30, 20)][seed % 4]
     sem_logits = 3 * torch.randn(7, *cells, generator=rng)
     instances = random_instances(rng, 12, out_shape, num_things=3)
+    # two of them without a positive logit
+    instances['mask_logits'][:2] = -instances['mask_logits'][:2].abs()
+    settings = dict(num_things=3, min_stuff_area=20, combine=combine)
     full_logits = F.interpolate(sem_logits[None], out_shape, mode='bilinear')[0]
-    expected, tie = dense_fusion(full_logits, instances, 3, 0.5, 20)
+    expected, tie = reference_fusion(full_logits, **instances, **settings)
 
-    panoptic = panoptic_fusion(
-        sem_logits, **instances, out_shape=out_shape, num_things=3, min_stuff_area=20
-    )
+    panoptic = panoptic_fusion(sem_logits, **instances, out_shape=out_shape, **settings)
 
     assert len(expected[expected >= INSTANCE_OFFSET].unique()) > 3
     assert tie.float().mean() < 0.01
@@ -164,16 +176,16 @@ def test_fusion_crops_padding():
     padded_cells = torch.full((6, 32, 40), 50.0)
     padded_cells[:, :25, :38] = image_cells
     instances = random_instances(rng, 6, (100, 150), num_things=2)
+    settings = dict(num_things=2, min_stuff_area=100, combine='efficientps')
     full_logits = F.interpolate(image_cells[None], scale_factor=4, mode='bilinear')[0]
-    expected, tie = dense_fusion(full_logits[:, :, :150], instances, 2, 0.5, 100)
+    expected, tie = reference_fusion(full_logits[:, :, :150], **instances, **settings)
 
     panoptic = panoptic_fusion(
         padded_cells,
         **instances,
         out_shape=(100, 150),
-        num_things=2,
         valid_shape=(25, 37.5),
-        min_stuff_area=100,
+        **settings,
     )
 
     assert torch.equal(panoptic[~tie].long(), expected[~tie])
@@ -312,19 +324,28 @@ def test_fusion_prefers_higher_score_on_equal_logits():
     assert torch.equal(panoptic, expected.expand(8, 16))
 
 
+# MLA, MLB, how they are combined, fused logits
+COMBINED = [
+    (4, 2, 'efficientps', 11.1769),
+    (4, -2, 'efficientps', 2.2024),
+    (-4, -2, 'efficientps', -0.8231),
+    (4, 2, 'sum', 6),
+    (4, -2, 'sum', 2),
+    (-4, -2, 'sum', -6),
+    (4, 2, 'product', 8),
+    (4, -2, 'product', -8),
+    (-4, -2, 'product', -8),
+]
+
+
+@pytest.mark.parametrize(('mla', 'mlb', 'combine', 'fused'), COMBINED)
+def test_each_combination_of_two_logits(mla, mlb, combine, fused):
+    combined = COMBINATIONS[combine](torch.tensor(1.0 * mla), torch.tensor(1.0 * mlb))
+    assert combined.item() == pytest.approx(fused, abs=1e-4)
+
+
 @pytest.mark.parametrize(
-    ('mla', 'mlb', 'combine', 'fused'),
-    [
-        (4, 2, 'efficientps', 11.1769),
-        (4, -2, 'efficientps', 2.2024),
-        (-4, -2, 'efficientps', -0.8231),
-        (4, 2, 'sum', 6),
-        (4, -2, 'sum', 2),
-        (-4, -2, 'sum', -6),
-        (4, 2, 'product', 8),
-        (4, -2, 'product', -8),
-        (-4, -2, 'product', -8),
-    ],
+    ('mla', 'mlb', 'combine', 'fused'), [row for row in COMBINED if row[0] > 0]
 )
 def test_fused_logits_of_each_combination_are_compared_with_stuff(
     mla, mlb, combine, fused
@@ -345,14 +366,169 @@ def test_fused_logits_of_each_combination_are_compared_with_stuff(
         assert (panoptic == expected).all()
 
 
-def test_fusion_needs_stuff():
-    with pytest.raises(ValueError, match='at least one stuff class'):
+def two_boxes(**other):
+    """One healthy instance at the left of 16 x 16 pixels of stuff, one at the right."""
+    instances = solid_instances([[2, 2, 6, 6], [10, 2, 14, 6]])
+    for field, (where, value) in other.items():
+        instances[field][where] = value
+    return panoptic_fusion(
+        constant_logits([-6.0, 5.0]),
+        **instances,
+        out_shape=(16, 16),
+        num_things=1,
+        min_stuff_area=1,
+    )
+
+
+def boxes_map(left, right):
+    expected = torch.full((16, 16), 1, dtype=torch.int32)
+    expected[2:6, 2:6], expected[2:6, 10:14] = left, right
+    return expected
+
+
+@pytest.mark.parametrize(
+    'broken',
+    [
+        dict(mask_logits=((0, 1, 1), NAN)),
+        dict(mask_logits=(0, NAN)),
+        dict(scores=(0, NAN)),
+        dict(scores=(0, INF)),
+        dict(bboxes=((0, 2), NAN)),
+        # nowhere positive
+        dict(mask_logits=(0, -1.0)),
+        dict(mask_logits=(0, 0.0)),
+        dict(mask_logits=(0, -INF)),
+    ],
+)
+def test_an_instance_that_is_none_is_left_out_and_the_others_stay(broken):
+    assert torch.equal(two_boxes(**broken), boxes_map(1, INSTANCE_OFFSET))
+
+
+def test_an_instance_with_nan_does_not_take_the_place_of_a_healthy_one_it_covers():
+    instances = solid_instances([[2, 2, 6, 6], [2, 2, 6, 6]])
+    instances['mask_logits'][0, 3, 3] = NAN
+    panoptic = panoptic_fusion(
+        constant_logits([-6.0, 5.0]),
+        **instances,
+        out_shape=(16, 16),
+        num_things=1,
+        min_stuff_area=1,
+    )
+    assert torch.equal(panoptic, boxes_map(INSTANCE_OFFSET, 1))
+
+
+def test_an_infinite_mask_logit_is_a_sure_one():
+    sure = two_boxes(mask_logits=(0, INF))
+    assert torch.equal(sure, boxes_map(INSTANCE_OFFSET, 2 * INSTANCE_OFFSET))
+    # surely not in the upper half of its box: rows 2 and 3 are left to the stuff
+    half = two_boxes(mask_logits=((0, slice(0, 2)), -INF))
+    expected = boxes_map(INSTANCE_OFFSET, 2 * INSTANCE_OFFSET)
+    expected[2:4, 2:6] = 1
+    assert torch.equal(half, expected)
+
+
+def test_a_mask_that_is_nowhere_positive_wins_nothing_even_where_semantics_agree():
+    # Semantic logits of 20 against stuff of 5: the fused logits would be 17.5.
+    instances = solid_instances([[2, 2, 6, 6]], logit=-0.5)
+    panoptic = panoptic_fusion(
+        constant_logits([20.0, 5.0]),
+        **instances,
+        out_shape=(16, 16),
+        num_things=1,
+        min_stuff_area=1,
+    )
+    assert (panoptic == 2).all()
+
+
+@pytest.mark.parametrize('value', [NAN, -INF])
+def test_a_semantic_logit_that_is_no_number_wins_nothing(value):
+    # Class 2 would win everywhere; in the left half its logits are broken.
+    sem_logits = constant_logits([-6.0, 1.0, 5.0])
+    sem_logits[2, :, :8] = value
+    panoptic = panoptic_fusion(
+        sem_logits,
+        **solid_instances([[2, 2, 6, 6]]),
+        out_shape=(16, 16),
+        num_things=1,
+        min_stuff_area=1,
+    )
+    expected = torch.full((16, 16), 2, dtype=torch.int32)
+    expected[:, :8] = 1
+    expected[2:6, 2:6] = INSTANCE_OFFSET
+    assert torch.equal(panoptic, expected)
+    classes = semantic_argmax(sem_logits, (16, 16))
+    assert torch.equal(classes, expected.where(expected < INSTANCE_OFFSET, 1))
+
+
+def test_an_infinite_semantic_logit_wins():
+    sem_logits = constant_logits([-6.0, 5.0, 1.0])
+    sem_logits[2, :, :8] = INF
+    classes = semantic_argmax(sem_logits, (16, 16))
+    assert (classes[:, :8] == 2).all()
+    assert (classes[:, 8:] == 1).all()
+
+
+def test_mask_logits_scale_is_the_factor_of_mla():
+    # MLA = scale * 1, MLB = 0: at 1 the fused logits are (0.7311 + 0.5) * 1 = 1.2311
+    instance = solid_instances([[-20, -20, 40, 40]], logit=1.0)
+    for stuff, winner in ((1.23, INSTANCE_OFFSET), (1.24, 1)):
+        panoptic = panoptic_fusion(
+            constant_logits([0.0, stuff]),
+            **instance,
+            out_shape=(16, 16),
+            num_things=1,
+            min_stuff_area=1,
+            mask_logits_scale=1.0,
+        )
+        assert (panoptic == winner).all()
+
+
+def test_without_stuff_classes_the_rest_is_void():
+    panoptic = panoptic_fusion(
+        constant_logits([5.0]),
+        **solid_instances([[2, 2, 6, 6]]),
+        out_shape=(16, 16),
+        num_things=1,
+    )
+    expected = torch.full((16, 16), 1, dtype=torch.int32)
+    expected[2:6, 2:6] = INSTANCE_OFFSET
+    assert torch.equal(panoptic, expected)
+
+
+@pytest.mark.parametrize('label', [-1, 1, 7])
+def test_a_label_that_is_no_thing_is_refused(label):
+    instances = solid_instances([[2, 2, 6, 6]])
+    instances['labels'][:] = label
+    with pytest.raises(ValueError, match=f'class {label}, but there are 1 thing'):
+        panoptic_fusion(
+            constant_logits([0.0, 1.0]), **instances, out_shape=(16, 16), num_things=1
+        )
+
+
+def test_fewer_channels_than_things_are_refused():
+    with pytest.raises(ValueError, match='1 channels, but there are 2 thing classes'):
         panoptic_fusion(
             constant_logits([1.0]),
             **solid_instances([]),
             out_shape=(16, 16),
-            num_things=1,
+            num_things=2,
         )
+
+
+@pytest.mark.parametrize('out_shape', [(1, 1), (12, 512), (300, 1)])
+def test_an_image_may_be_a_strip(out_shape):
+    height, width = out_shape
+    panoptic = panoptic_fusion(
+        constant_logits([-6.0, 5.0], 75, 128),
+        **solid_instances([[0, 0, width, height]], num_cells=28),
+        out_shape=out_shape,
+        num_things=1,
+        valid_shape=(height / 4, width / 4),
+        min_stuff_area=1,
+    )
+    assert torch.equal(
+        panoptic, torch.full(out_shape, INSTANCE_OFFSET, dtype=torch.int32)
+    )
 
 
 @pytest.mark.parametrize('out_shape', [(37, 53), (22, 28), (9, 12)])

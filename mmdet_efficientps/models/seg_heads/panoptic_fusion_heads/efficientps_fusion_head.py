@@ -19,6 +19,12 @@ def valid_logits_shape(seg_logits: Tensor, img_meta: dict) -> tuple[float, float
 
     Returns:
         Height and width in cells, not necessarily whole.
+
+    Examples:
+        >>> import torch
+        >>> meta = {'img_shape': (20, 30), 'batch_input_shape': (32, 32)}
+        >>> valid_logits_shape(torch.zeros(19, 8, 8), meta)
+        (5.0, 7.5)
     """
     sizes = zip(
         img_meta['img_shape'][:2],
@@ -41,8 +47,10 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
         num_things_classes: Number of thing classes.
         num_stuff_classes: Number of stuff classes.
         test_cfg: The detector's ``test_cfg.panoptic``. Read here: ``score_thr``
-            (default 0.5; detections below are not fused), ``overlap_thr`` (0.5) and
-            ``min_stuff_area`` (2048 pixels). Other keys are the detector's.
+            (default 0.5; detections below are not fused), ``overlap_thr`` (0.5),
+            ``min_stuff_area`` (2048 pixels) and ``mask_logits_scale`` (4.0, the factor
+            of the released networks; 1.0 is the method as the paper has it). Other
+            keys are the detector's.
         init_cfg: Unused; there is nothing to initialise.
         combine: How mask and semantic logits of an instance make its fused logits, a
             key of ``COMBINATIONS``. Defaults to 'efficientps', the method of the
@@ -52,7 +60,12 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
         ValueError: ``combine`` is not one of these.
     """
 
-    DEFAULTS = {'score_thr': 0.5, 'overlap_thr': 0.5, 'min_stuff_area': 2048}
+    DEFAULTS = {
+        'score_thr': 0.5,
+        'overlap_thr': 0.5,
+        'min_stuff_area': 2048,
+        'mask_logits_scale': 4.0,
+    }
 
     def __init__(
         self,
@@ -111,7 +124,7 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
 
         Raises:
             ValueError: The semantic logits have another number of classes than this
-                head.
+                head, or a detection is of no thing class of it.
         """
         return [
             self._predict_single(results, seg_logits, img_meta, rescale)
@@ -151,6 +164,7 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
             valid_shape=valid_shape,
             overlap_thr=self._setting('overlap_thr'),
             min_stuff_area=self._setting('min_stuff_area'),
+            mask_logits_scale=self._setting('mask_logits_scale'),
             combine=self.combine,
         )
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import torch
-from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType, OptMultiConfig
@@ -12,8 +11,10 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet_efficientps.structures.roi_masks import boolean_masks, is_usable
+
 from .efficientps_fusion_head import EfficientPSFusionHead
-from .panoptic_fusion import semantic_argmax
+from .panoptic_fusion import check_labels, semantic_argmax
 
 
 @MODELS.register_module()
@@ -26,7 +27,7 @@ class HeuristicFusionAdapter(EfficientPSFusionHead):
     them from the logits EfficientPS predicts, so that one line of a config exchanges
     the fusion of a trained network. The thresholds are those of EfficientPS:
     ``overlap_thr`` is mmdet's ``mask_overlap``, ``min_stuff_area`` its
-    ``stuff_area_limit``.
+    ``stuff_area_limit``; ``mask_logits_scale`` has no effect.
 
     Args:
         num_things_classes: Number of thing classes.
@@ -54,6 +55,7 @@ class HeuristicFusionAdapter(EfficientPSFusionHead):
 
     def _fuse(self, seg_logits, results, out_shape, valid_shape) -> Tensor:
         """Make the panoptic map, (H, W) int32, of an image's confident detections."""
+        check_labels(results.labels, self.num_things_classes)
         classes = semantic_argmax(seg_logits, out_shape, valid_shape)
         merged = torch.where(
             classes < self.num_things_classes,
@@ -63,19 +65,13 @@ class HeuristicFusionAdapter(EfficientPSFusionHead):
         # The head looks for the largest of C values: a byte will do for each.
         channels = torch.arange(self.num_stuff_classes + 1, device=merged.device)
         one_hot = (merged == channels[:, None, None]).byte()
-        masks = seg_logits.new_zeros((len(results), *out_shape), dtype=torch.bool)
-        # one by one: what pasting needs on the way is many times a mask
-        for index, logits in enumerate(results.mask_logits):
-            box = results.bboxes[index : index + 1]
-            pasted, _ = _do_paste_mask(
-                logits.sigmoid()[None, None], box, *out_shape, skip_empty=False
-            )
-            masks[index] = pasted[0] >= 0.5
+        usable = is_usable(results.bboxes, results.scores, results.mask_logits)
+        results = results[usable]
         instances = InstanceData(
             bboxes=results.bboxes,
             scores=results.scores,
             labels=results.labels,
-            masks=masks,
+            masks=boolean_masks(results.bboxes, results.mask_logits, out_shape),
         )
         (panoptic,) = self.heuristic.predict([instances], [one_hot])
         return panoptic.sem_seg[0]

@@ -3,12 +3,26 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from torch import Tensor
+
+from mmdet_efficientps.structures.bilinear_sampling import (
+    Axis,
+    clipped_span,
+    image_axis,
+    sample,
+    sample_columns,
+    sample_points,
+    sample_rows,
+)
+from mmdet_efficientps.structures.roi_masks import (
+    LARGEST_LOGIT,
+    finite_logits,
+    is_usable,
+    paste,
+)
 
 # Marks a pixel whose four surrounding semantic cells disagree about the class.
 _UNSETTLED = -1
@@ -18,106 +32,53 @@ _STRIPE_CPU = 1 << 17
 _STRIPE_GPU = 1 << 21
 
 
-def _efficientps_logits(mla: Tensor, mlb: Tensor) -> Tensor:
-    """Section 3.4 of the paper: sum of the confidences times sum of the logits."""
+def efficientps_logits(mla: Tensor, mlb: Tensor) -> Tensor:
+    """Section 3.4 of the paper: sum of the confidences times sum of the logits.
+
+    Examples:
+        >>> efficientps_logits(torch.tensor([0., 0.]), torch.tensor([0., 100.]))
+        tensor([  0., 150.])
+    """
     return (mla.sigmoid() + mlb.sigmoid()) * (mla + mlb)
 
 
-def _product_logits(mla: Tensor, mlb: Tensor) -> Tensor:
-    """Product that is positive only where both are: two refusals are no consent."""
+def product_logits(mla: Tensor, mlb: Tensor) -> Tensor:
+    """Product of the logits, negative if one of them or both are negative.
+
+    Examples:
+        >>> product_logits(torch.tensor([2., 2., -2.]), torch.tensor([3., -3., -3.]))
+        tensor([ 6., -6., -6.])
+    """
     return torch.copysign(mla * mlb, torch.minimum(mla, mlb))
 
 
 # Fused logits of an instance from its mask logits MLA and semantic logits MLB.
 COMBINATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    'efficientps': _efficientps_logits,
+    'efficientps': efficientps_logits,
     'sum': torch.add,
-    'product': _product_logits,
+    'product': product_logits,
 }
 
 
-class _Axis(NamedTuple):
-    """Linear sampling along one axis: both neighbour cells, weight of the second."""
+def check_labels(labels: Tensor, num_things: int) -> None:
+    """Raise a ValueError if a detection is of no thing class.
 
-    low: Tensor
-    high: Tensor
-    weight: Tensor
-
-    def part(self, span: slice) -> '_Axis':
-        """Return the sampling of the pixels in ``span`` only."""
-        return _Axis(self.low[span], self.high[span], self.weight[span])
-
-
-def _sampling_axis(position: Tensor, num_cells: int) -> _Axis:
-    """Sample at fractional cell indices, repeating the first and last cell."""
-    position = position.clamp(0, num_cells - 1)
-    low = position.long()  # truncation is floor here: nothing is negative
-    return _Axis(low, (low + 1).clamp(max=num_cells - 1), position - low)
-
-
-def _image_axis(
-    num_pixels: int, num_valid: float, num_cells: int, device: torch.device
-) -> _Axis:
-    """Sample ``num_valid`` cells at every pixel, as ``F.interpolate`` does."""
-    pixels = torch.arange(num_pixels, device=device)
-    return _sampling_axis((pixels + 0.5) * (num_valid / num_pixels) - 0.5, num_cells)
-
-
-def _mask_axis(
-    span: slice, low: float, high: float, num_cells: int, device: torch.device
-) -> _Axis:
-    """Sample a mask pasted into [low, high], given a zero cell on either side."""
-    pixels = torch.arange(span.start, span.stop, device=device)
-    position = (pixels + 0.5 - low) * (num_cells / (high - low)) - 0.5
-    return _sampling_axis(position + 1, num_cells + 2)
-
-
-def _sample_cols(grid: Tensor, cols: _Axis) -> Tensor:
-    """Interpolate a map (h, w) along its rows to (h, W)."""
-    return torch.lerp(
-        grid.index_select(1, cols.low), grid.index_select(1, cols.high), cols.weight
-    )
-
-
-def _sample_rows(grid: Tensor, rows: _Axis) -> Tensor:
-    """Interpolate a map (h, W) along its columns to (H, W)."""
-    return torch.lerp(
-        grid.index_select(0, rows.low),
-        grid.index_select(0, rows.high),
-        rows.weight[:, None],
-    )
-
-
-def _sample(grid: Tensor, rows: _Axis, cols: _Axis) -> Tensor:
-    """Interpolate a map (h, w) to every pair of ``rows`` and ``cols``.
-
-    Columns come first: their scattered reads then touch only the low-resolution
-    rows, and what follows is copies of whole rows.
+    Args:
+        labels (Tensor): Classes of detections, (N, ), integers.
+        num_things (int): Number of thing classes.
     """
-    return _sample_rows(_sample_cols(grid, cols), rows)
+    wrong = labels[(labels < 0) | (labels >= num_things)]
+    if len(wrong):
+        raise ValueError(
+            f'a detection is of class {int(wrong[0])}, but there are {num_things} '
+            'thing classes: make num_classes of roi_head.bbox_head and '
+            'roi_head.mask_head the num_things_classes of panoptic_fusion_head'
+        )
 
 
-def _span(start: int, stop: int, num_pixels: int) -> slice:
-    """Clip [start, stop) to the image; empty if nothing is left."""
-    start = min(max(start, 0), num_pixels)
-    return slice(start, min(max(stop, start), num_pixels))
-
-
-def _mask_span(low: float, high: float, num_cells: int, num_pixels: int) -> slice:
-    """Pixels that a mask pasted into [low, high] reaches.
-
-    Interpolation against the zeros around the mask goes half a mask cell beyond the
-    box; a pixel counts if its centre lies strictly inside.
-    """
-    reach = (high - low) / (2 * num_cells)
-    return _span(
-        math.floor(low - reach + 0.5), math.ceil(high + reach - 0.5), num_pixels
-    )
-
-
-def _box_span(low: float, high: float, num_pixels: int) -> slice:
+def _box_span(start: float, stop: float, num_pixels: int) -> slice:
     """Pixels where semantic logits support a box, rounded as in the release."""
-    return _span(math.floor(low) + 1, round(high - 1) + 1, num_pixels)
+    return clipped_span(math.floor(start) + 1, round(stop - 1) + 1, num_pixels)
 
 
 def _shifted(span: slice, offset: int) -> slice:
@@ -126,8 +87,8 @@ def _shifted(span: slice, offset: int) -> slice:
 
 def _fuse_instances(
     sem_logits: Tensor,
-    rows: _Axis,
-    cols: _Axis,
+    rows: Axis,
+    columns: Axis,
     bboxes: Tensor,
     scores: Tensor,
     labels: Tensor,
@@ -145,45 +106,35 @@ def _fuse_instances(
         winner as index into the third item, (H, W) int32, 0 where there is none;
         indices of the kept instances by descending score.
     """
-    height, width = len(rows.low), len(cols.low)
-    num_cells = mask_logits.shape[-1]
-    best = sem_logits.new_full((height, width), -math.inf)
+    shape = height, width = len(rows.low), len(columns.low)
+    best = sem_logits.new_full(shape, -math.inf)
     winner = torch.zeros_like(best, dtype=torch.int32)
     taken = torch.zeros_like(best, dtype=torch.bool)
-    kept = []
+    kept: list[int] = []
 
-    padded_masks = F.pad(mask_logits.float(), (1, 1, 1, 1))
     boxes, classes = bboxes.tolist(), labels.tolist()
-    usable = bboxes.isfinite().all(1) & (bboxes[:, 2:] > bboxes[:, :2]).all(1)
+    usable = is_usable(bboxes, scores, mask_logits)
+    mask_logits = finite_logits(mask_logits)
     order = scores.argsort(descending=True, stable=True)
     for index in order[usable[order]].tolist():
-        x1, y1, x2, y2 = boxes[index]
-        region = (
-            _mask_span(y1, y2, num_cells, height),
-            _mask_span(x1, x2, num_cells, width),
-        )
-        if any(span.start == span.stop for span in region):
-            continue
-        from_mask = _sample(
-            padded_masks[index],
-            _mask_axis(region[0], y1, y2, num_cells, best.device),
-            _mask_axis(region[1], x1, x2, num_cells, best.device),
-        )
+        from_mask, region = paste(mask_logits[index], boxes[index], shape)
         mask = from_mask > 0
+        area = torch.count_nonzero(mask)
         shared = torch.count_nonzero(mask & taken[region])
-        if shared > overlap_thr * torch.count_nonzero(mask):
+        if (area == 0) | (shared > overlap_thr * area):
             continue
         taken[region] |= mask
 
         # The box lies inside the region: the mask reaches beyond it on every side.
+        x1, y1, x2, y2 = boxes[index]
         box = _box_span(y1, y2, height), _box_span(x1, x2, width)
         box_in_region = tuple(
             _shifted(inner, outer.start)
             for inner, outer in zip(box, region, strict=True)
         )
         from_semantic = torch.zeros_like(from_mask)
-        from_semantic[box_in_region] = _sample(
-            sem_logits[classes[index]], rows.part(box[0]), cols.part(box[1])
+        from_semantic[box_in_region] = sample(
+            sem_logits[classes[index]], rows.part(box[0]), columns.part(box[1])
         )
 
         from_mask *= mask_logits_scale
@@ -198,13 +149,16 @@ def _crop_padding(
     sem_logits: Tensor,
     out_shape: tuple[int, int],
     valid_shape: tuple[float, float] | None,
-) -> tuple[Tensor, _Axis, _Axis]:
+) -> tuple[Tensor, Axis, Axis]:
     """Return the cells that show the image, and how to sample them at its pixels."""
     valid_y, valid_x = valid_shape or sem_logits.shape[1:]
     cells = sem_logits[:, : math.ceil(valid_y), : math.ceil(valid_x)].float()
-    rows = _image_axis(out_shape[0], valid_y, cells.shape[1], cells.device)
-    cols = _image_axis(out_shape[1], valid_x, cells.shape[2], cells.device)
-    return cells, rows, cols
+    # The sum tells without another map whether one of them is NaN or infinite.
+    if not cells.sum().isfinite():
+        cells = finite_logits(cells)
+    rows = image_axis(out_shape[0], valid_y, cells.shape[1], cells.device)
+    columns = image_axis(out_shape[1], valid_x, cells.shape[2], cells.device)
+    return cells, rows, columns
 
 
 def _agreed_classes(cell_logits: Tensor) -> Tensor:
@@ -231,46 +185,12 @@ def _stripes(out_shape: tuple[int, int], device: torch.device) -> list[slice]:
     return [slice(top, top + num_rows) for top in range(0, height, num_rows)]
 
 
-def _sample_pixels(
-    cell_logits: Tensor, rows: _Axis, cols: _Axis, y: Tensor, x: Tensor
-) -> Tensor:
-    """Interpolate all classes at single pixels.
-
-    Args:
-        cell_logits: Semantic logits, (h, w, C).
-        rows: Sampling of the image rows.
-        cols: Sampling of the image columns.
-        y: Indices into ``rows``, (P,).
-        x: Indices into ``cols``, (P,).
-
-    Returns:
-        Logits, (P, C).
-    """
-    num_cols = cell_logits.shape[1]
-    top, bottom, weight_y = (values[y] for values in rows)
-    left, right, weight_x = (values[x] for values in cols)
-    corners = ((top, left), (top, right), (bottom, left), (bottom, right))
-    weights = (
-        (1 - weight_y) * (1 - weight_x),
-        (1 - weight_y) * weight_x,
-        weight_y * (1 - weight_x),
-        weight_y * weight_x,
-    )
-    # A weighted sum of four rows of a table: just what this operation does.
-    return F.embedding_bag(
-        torch.stack([row * num_cols + col for row, col in corners], 1),
-        cell_logits.flatten(0, 1),
-        mode='sum',
-        per_sample_weights=torch.stack(weights, 1),
-    )
-
-
 def _segment_stripe(
     cell_logits: Tensor,
     agreed_classes: Tensor,
     stuff_peak: Tensor,
-    rows: _Axis,
-    cols: _Axis,
+    rows: Axis,
+    columns: Axis,
     best: Tensor,
     winner: Tensor,
     num_things: int,
@@ -282,7 +202,7 @@ def _segment_stripe(
         agreed_classes: What ``_agreed_classes`` returned, repeated to (h, W).
         stuff_peak: Highest stuff logit of each cell, interpolated to (h, W).
         rows: Sampling of the image rows wanted.
-        cols: Sampling of all image columns.
+        columns: Sampling of all image columns.
         best: Fused logits of the winners, (rows, W).
         winner: Winners among the kept instances, (rows, W).
         num_things: Number of thing classes.
@@ -294,14 +214,14 @@ def _segment_stripe(
 
     # Settle what low resolution decides.
     segments = agreed_classes.index_select(0, rows.low)
-    won = best > _sample_rows(stuff_peak, rows)
+    won = best > sample_rows(stuff_peak, rows)
     contested = (best > -math.inf) & (segments < num_things)
     unsettled = ((segments == _UNSETTLED) | contested) & ~won
     segments = torch.where(won, winner + num_classes, segments)
 
     # Interpolate the rest.
     y, x = unsettled.nonzero(as_tuple=True)
-    logits = _sample_pixels(cell_logits, rows, cols, y, x)
+    logits = sample_points(cell_logits, rows, columns, y, x)
     won = best[y, x] > logits[:, num_things:].amax(1)
     segments[y, x] = torch.where(
         won, winner[y, x] + num_classes, logits.argmax(1).int()
@@ -325,15 +245,22 @@ def semantic_argmax(
         valid_shape: As for ``panoptic_fusion``.
 
     Returns:
-        Classes, (H, W) int32.
+        Classes, (H, W) int32. A logit that is NaN is the lowest.
+
+    Examples:
+        At the centre of pixel 1, a quarter of the way from one cell to the next, the
+        logits are 3 and 1; at that of pixel 2 they are 1 and 3.
+
+        >>> semantic_argmax(torch.tensor([[[4., 0.]], [[0., 4.]]]), (1, 4))
+        tensor([[0, 0, 1, 1]], dtype=torch.int32)
     """
-    sem_logits, rows, cols = _crop_padding(sem_logits, out_shape, valid_shape)
+    sem_logits, rows, columns = _crop_padding(sem_logits, out_shape, valid_shape)
     cell_logits = sem_logits.permute(1, 2, 0).contiguous()
-    agreed_classes = _agreed_classes(cell_logits).index_select(1, cols.low)
+    agreed_classes = _agreed_classes(cell_logits).index_select(1, columns.low)
     classes = agreed_classes.index_select(0, rows.low)
     for stripe in _stripes(out_shape, sem_logits.device):
         y, x = (classes[stripe] == _UNSETTLED).nonzero(as_tuple=True)
-        logits = _sample_pixels(cell_logits, rows.part(stripe), cols, y, x)
+        logits = sample_points(cell_logits, rows.part(stripe), columns, y, x)
         classes[stripe][y, x] = logits.argmax(1).int()
     return classes
 
@@ -366,9 +293,10 @@ def panoptic_fusion(
     is a thing or a stuff class left with too few pixels.
 
     Differs from the release: an instance wins only pixels that its pasted mask
-    reaches; boxes without area or with non-finite coordinates are ignored; no
-    instance is lost where no stuff wins; padding is cropped, and the result has the
-    size asked for.
+    reaches; no instance is lost where no stuff wins; padding is cropped, and the
+    result has the size asked for. What a broken network predicts harms nothing else:
+    detections are ignored whose box has no area, whose score is not finite, or whose
+    mask is nowhere positive or has a NaN; a semantic logit that is NaN is the lowest.
 
     Two facts keep it cheap. Bilinear interpolation makes weighted means, so where the
     four cells around a pixel have the same class, so has the pixel; and the
@@ -390,29 +318,54 @@ def panoptic_fusion(
             rest is padding. Defaults to all of it.
         overlap_thr: Largest share of a mask that may be taken already.
         min_stuff_area: Stuff classes with fewer pixels become void.
-        mask_logits_scale: Factor of the mask logits in MLA; 4 in the release.
+        mask_logits_scale: Factor of the mask logits in MLA. Defaults to 4, as in the
+            release; the paper has no such factor, which is 1.
         combine: How MLA and MLB make the fused logits, a key of ``COMBINATIONS``:
             'efficientps' as above; 'sum', ``MLA + MLB``, as UPSNet does; 'product',
             ``MLA * MLB`` where both are positive, ``-|MLA * MLB|`` elsewhere.
+            ``mask_logits_scale`` counts in all of them.
 
     Returns:
         Panoptic map, (H, W) int32: ``label + k * INSTANCE_OFFSET`` for the k-th kept
         instance (k = 1, 2, ...), the class for stuff, C for void.
 
     Raises:
-        ValueError: ``sem_logits`` has no stuff channel.
+        ValueError: ``sem_logits`` has fewer channels than there are thing classes, or
+            a label is none of these.
+
+    Examples:
+        A thing whose mask fills the first two of four pixels, on stuff of class 1:
+
+        >>> panoptic_fusion(
+        ...     sem_logits=torch.tensor([[[0.]], [[5.]]]),
+        ...     bboxes=torch.tensor([[0., 0., 2., 1.]]),
+        ...     scores=torch.tensor([0.9]),
+        ...     labels=torch.tensor([0]),
+        ...     mask_logits=torch.full((1, 8, 8), 9.),
+        ...     out_shape=(1, 4),
+        ...     num_things=1,
+        ...     min_stuff_area=1,
+        ... )
+        tensor([[1000, 1000,    1,    1]], dtype=torch.int32)
     """
-    num_classes = len(sem_logits)
-    if num_classes <= num_things:
+    void = len(sem_logits)
+    if void < num_things:
         raise ValueError(
-            f'sem_logits has {num_classes} channels, but {num_things} thing classes '
-            'and at least one stuff class are needed'
+            f'sem_logits has {void} channels, but there are {num_things} thing '
+            'classes: make semantic_head.num_things_classes the num_things_classes '
+            'of panoptic_fusion_head'
         )
-    sem_logits, rows, cols = _crop_padding(sem_logits, out_shape, valid_shape)
+    check_labels(labels, num_things)
+    sem_logits, rows, columns = _crop_padding(sem_logits, out_shape, valid_shape)
+    if void == num_things:
+        # No stuff at all: void takes its place, and loses against every instance.
+        lowest = sem_logits.new_full((1, *sem_logits.shape[1:]), -LARGEST_LOGIT)
+        sem_logits = torch.cat((sem_logits, lowest))
+    num_classes = len(sem_logits)
     best, winner, kept = _fuse_instances(
         sem_logits,
         rows,
-        cols,
+        columns,
         bboxes,
         scores,
         labels,
@@ -424,8 +377,8 @@ def panoptic_fusion(
 
     # One map numbers the segments: classes first, then kept instances.
     cell_logits = sem_logits.permute(1, 2, 0).contiguous()
-    agreed_classes = _agreed_classes(cell_logits).index_select(1, cols.low)
-    stuff_peak = _sample_cols(sem_logits[num_things:].amax(0), cols)
+    agreed_classes = _agreed_classes(cell_logits).index_select(1, columns.low)
+    stuff_peak = sample_columns(sem_logits[num_things:].amax(0), columns)
     segments = torch.empty_like(winner)
     for stripe in _stripes(out_shape, sem_logits.device):
         segments[stripe] = _segment_stripe(
@@ -433,7 +386,7 @@ def panoptic_fusion(
             agreed_classes,
             stuff_peak,
             rows.part(stripe),
-            cols,
+            columns,
             best[stripe],
             winner[stripe],
             num_things,
@@ -441,8 +394,8 @@ def panoptic_fusion(
 
     # Translate segments to the panoptic encoding.
     areas = segments.flatten().bincount(minlength=num_classes + len(kept))
-    codes = torch.arange(num_classes, device=segments.device)
-    codes[(codes < num_things) | (areas[:num_classes] < min_stuff_area)] = num_classes
+    encoded = torch.arange(num_classes, device=segments.device)
+    encoded[(encoded < num_things) | (areas[:num_classes] < min_stuff_area)] = void
     ranks = torch.arange(1, len(kept) + 1, device=segments.device)
-    codes = torch.cat((codes, labels[kept] + ranks * INSTANCE_OFFSET)).int()
-    return codes.index_select(0, segments.flatten()).view(out_shape)
+    encoded = torch.cat((encoded, labels[kept] + ranks * INSTANCE_OFFSET)).int()
+    return encoded.index_select(0, segments.flatten()).view(out_shape)

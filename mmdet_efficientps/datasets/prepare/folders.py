@@ -1,0 +1,186 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Folders of downloads and of results."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from mmdet_efficientps.structures.panoptic import (
+    check_output,
+    path_inside,
+    read_json,
+)
+from mmdet_efficientps.utils import ProblemList
+
+from .jobs import Split
+
+
+def check_folders(folders: Mapping[Path, str]) -> None:
+    """Check that a download is there and unpacked.
+
+    Args:
+        folders (Mapping[Path, str]): Folders or files that must exist and not be
+            empty, and where to get each.
+
+    Raises:
+        FileNotFoundError: If some do not; names them all.
+    """
+    missing = [
+        f'{path} {"is empty" if path.is_dir() else "does not exist"}: {hint}'
+        for path, hint in folders.items()
+        if not (path.is_file() or (path.is_dir() and any(path.iterdir())))
+    ]
+    if missing:
+        raise FileNotFoundError('\n'.join(missing))
+
+
+def find_files(
+    paths: Iterable[Path], ending: str, suffixes: Sequence[str], problems: ProblemList
+) -> dict[str, Path]:
+    """Find the files of a kind.
+
+    Args:
+        paths (Iterable[Path]): Paths to choose from.
+        ending (str): What the names end with before the suffix.
+        suffixes (Sequence[str]): Suffixes they may have, in small letters; those of
+            the files may be in capitals.
+        problems (ProblemList): Gets files that differ in their suffix alone.
+
+    Returns:
+        dict[str, Path]: The files by name without ending and suffix.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        fits = path.suffix.lower() in suffixes and path.stem.endswith(ending)
+        if not fits or path.name.startswith('.'):
+            continue
+        name = path.stem.removesuffix(ending)
+        if name in found:
+            problems.add('file is there with two suffixes: remove one', path)
+        found[name] = path
+    return found
+
+
+def pair_files(
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    problems: ProblemList,
+    hint: str,
+) -> list[str]:
+    """Match images with labels.
+
+    Args:
+        images (Mapping[str, Path]): Images by name.
+        labels (Mapping[str, Path]): Label files by name.
+        problems (ProblemList): Gets those without a partner.
+        hint (str): How to get missing files.
+
+    Returns:
+        list[str]: The names of both, sorted.
+    """
+    for name in sorted(labels.keys() - images.keys()):
+        problems.add(f'image is missing, its label is there: {hint}', labels[name])
+    for name in sorted(images.keys() - labels.keys()):
+        problems.add(f'label is missing, its image is there: {hint}', images[name])
+    return sorted(images.keys() & labels.keys())
+
+
+def plan_links(src: Path, out: Path, image_dirs: Sequence[str]) -> dict[Path, Path]:
+    """Say which links make a folder of results a whole data set.
+
+    With another folder than that of the download, the image folders are linked into
+    it; the download is only read.
+
+    Args:
+        src (Path): Folder of the download.
+        out (Path): Folder to write to.
+        image_dirs (Sequence[str]): Folders of images, relative to ``src``.
+
+    Returns:
+        dict[Path, Path]: Links that are to be made, and where they lead to.
+
+    Raises:
+        FileExistsError: If other images are in the way.
+        PermissionError: If ``out`` is read-only.
+        ValueError: If ``out`` lies in a folder of images.
+    """
+    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(
+            f'{existing} cannot be written to: give another folder with --out; '
+            'the images are linked into it'
+        )
+    links = {}
+    for name in image_dirs:
+        target, link = (src / name).resolve(), out / name
+        if target in (out.resolve(), *out.resolve().parents):
+            raise ValueError(
+                f'--out {out} is in {target}, a folder of images: take a folder of its '
+                'own'
+            )
+        if link.exists() and link.samefile(target):
+            continue
+        if link.exists() or link.is_symlink():
+            raise FileExistsError(
+                f'{link} exists and is not the folder {target}: take another --out'
+            )
+        links[link] = target
+    return links
+
+
+def check_outputs(splits: Sequence[Split]) -> None:
+    """Check that nothing that is there is lost when splits are written.
+
+    Args:
+        splits (Sequence[Split]): The splits.
+
+    Raises:
+        FileExistsError: If there is something that no such conversion has written.
+        ValueError: If an input would be overwritten, a PNG would leave its folder, or
+            two images would get one PNG.
+    """
+    labels = {
+        path
+        for split in splits
+        for path in (*split.sources, *(job.label_path for job in split.jobs))
+    }
+    images = [job.image_path for split in splits for job in split.jobs]
+    for split in splits:
+        check_output(split.png_dir, [*labels, *images], 'folder of the PNGs')
+        for path in (split.json_path, split.journal_path):
+            check_output(path, labels, 'output')
+        times = Counter(job.png_name for job in split.jobs)
+        shared = [name for name, count in times.items() if count > 1]
+        if shared:
+            raise ValueError(
+                f'{split.json_path}: several images would be labelled by {shared}: '
+                'their file names must differ in more than the suffix'
+            )
+        for folder in {PurePath(name).parent for name in times}:
+            path_inside(split.png_dir, folder / 'name')
+        _check_origin(split)
+
+
+def _check_origin(split: Split) -> None:
+    """Check that what is in the place of a split was written as panoptic labels."""
+    if split.journal_path.is_file():
+        return
+    if split.json_path.exists():
+        content: Any = read_json(split.json_path)
+        annotations = content.get('annotations') if isinstance(content, dict) else None
+        if not isinstance(annotations, list) or not all(
+            isinstance(a, dict) and 'segments_info' in a for a in annotations
+        ):
+            raise FileExistsError(
+                f'{split.json_path} exists and is no panoptic json: take another --out'
+            )
+    elif split.png_dir.is_dir() and any(split.png_dir.iterdir()):
+        raise FileExistsError(
+            f'{split.png_dir} exists and has files that are no panoptic labels of '
+            f'{split.json_path.name}, which is missing: take another --out, or remove '
+            'the folder'
+        )
