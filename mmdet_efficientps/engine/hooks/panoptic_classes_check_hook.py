@@ -222,9 +222,9 @@ def _check_content(runner: Runner, dataset: BaseDataset, num_things: int) -> Non
         found = 'crowd regions only' if has_crowd else 'no segment of a thing class'
         runner.logger.log(
             logging.WARNING,
-            f'train_dataloader.dataset has no thing instance to learn from: {found} in '
-            f'{len(dataset)} images. loss_bbox and loss_mask stay zero. Check category_id '
-            'and iscrowd in the annotation file',
+            f'train_dataloader.dataset has no thing instance to learn from: {found} '
+            f'in {len(dataset)} images. loss_bbox and loss_mask stay zero. Check '
+            'category_id and iscrowd in the annotation file',
         )
     if not has_stuff:
         runner.logger.log(
