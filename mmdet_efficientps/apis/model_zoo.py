@@ -135,9 +135,7 @@ def init_model(
     )
     # A name, such as 'random', is none; nor is that of a config for other classes.
     palette = next(
-        p
-        for p in palettes
-        if isinstance(p, (list, tuple)) and len(p) == len(classes)
+        p for p in palettes if isinstance(p, (list, tuple)) and len(p) == len(classes)
     )
     # A list: mmdet's visualizer takes a tuple for one color.
     meta['palette'] = [tuple(color) for color in palette]
