@@ -139,7 +139,8 @@ def init_model(
     )
     # A list: mmdet's visualizer takes a tuple for one color.
     meta['palette'] = [tuple(color) for color in palette]
-    model.dataset_meta = meta
+    # What mmdet's inferencers and visualizers look for.
+    setattr(model, 'dataset_meta', meta)  # noqa: B010
     return model
 
 

@@ -207,9 +207,9 @@ def picture_name(img_path: str, dataset: Dataset) -> str:
         if it does not lie there. Its suffix is one that pictures can have.
     """
     prefixes = {
-        osp.normpath(part.data_prefix['img'])
+        osp.normpath(prefix)
         for part in _parts(dataset)
-        if (getattr(part, 'data_prefix', None) or {}).get('img')
+        if (prefix := (getattr(part, 'data_prefix', None) or {}).get('img'))
     }
     path = osp.normpath(img_path)
     name = osp.basename(path)
