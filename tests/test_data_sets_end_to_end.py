@@ -138,6 +138,7 @@ def write_config(tree, path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DATA_SETS)
 def test_data_set_goes_all_the_way_to_the_report(name, command, tmp_path):
     write_tree, size = DATA_SETS[name]

@@ -176,6 +176,9 @@ def main() -> None:
     options = vars(parse_args())
     run = options.pop('run')
     kind = options.pop('kind')
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may be bytes that are no text.
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         reports = run(**options)
     except (OSError, ValueError) as error:
@@ -185,9 +188,6 @@ def main() -> None:
             'error: one of the processes was killed, most likely for want of memory; '
             'the same command with a smaller --nproc goes on where this one ended'
         ) from error
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may be bytes that are no text.
-        sys.stdout.reconfigure(errors='backslashreplace')
     problems = ProblemList()
     for report in reports:
         print(report.summary())

@@ -10,7 +10,8 @@ default_hooks = dict(
         type='CheckpointHook',
         interval=1,
         max_keep_ckpts=2,
-        save_best='panoptic/PQ',
+        # by the first number of the first metric: panoptic/PQ
+        save_best='auto',
         rule='greater',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),

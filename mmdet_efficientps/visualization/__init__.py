@@ -9,6 +9,7 @@ from .panoptic_drawing import (
     panoptic_overlay,
 )
 from .panoptic_visualizer import PanopticVisualizer
+from .predicted_image import load_predicted_image
 from .training_curves import plot_training_curves, read_scalars
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     'draw_legend',
     'draw_panoptic',
     'encode_panoptic',
+    'load_predicted_image',
     'panoptic_overlay',
     'plot_training_curves',
     'read_scalars',

@@ -9,10 +9,10 @@ from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmdet.visualization.palette import get_palette
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 
 from ..datasets.transforms.resize import to_color_image
-from ..structures.panoptic import index_segments, rgb2id
+from ..structures.panoptic import index_segments, read_panoptic_png
 from .panoptic_drawing import draw_comparison, encode_panoptic
 
 
@@ -31,6 +31,9 @@ class PanopticVisualizer(DetLocalVisualizer):
         max_width (int): Wider pictures are scaled to this width before the backends
             get them, since training gives them some after every validation. Files and
             windows have them in full. Defaults to 2048.
+        backend_args (dict | None): Storage backend of ``mmengine.fileio`` for the
+            ground truth. Defaults to None, in which case
+            :class:`PanopticVisualizationHook` gives it its own.
         **kwargs: Other arguments of the base class.
     """
 
@@ -38,12 +41,16 @@ class PanopticVisualizer(DetLocalVisualizer):
     needs = ('pred_panoptic_seg',)
 
     def __init__(
-        self, name: str = 'visualizer', max_width: int = 2048, **kwargs
+        self,
+        name: str = 'visualizer',
+        max_width: int = 2048,
+        backend_args: dict | None = None,
+        **kwargs,
     ) -> None:
         super().__init__(name, **kwargs)
         self.max_width = max_width
+        self.backend_args = backend_args
 
-    @master_only
     def add_datasample(
         self,
         name: str,
@@ -58,6 +65,8 @@ class PanopticVisualizer(DetLocalVisualizer):
         step: int = 0,
     ) -> None:
         """Draw a sample, and show it, write it, or give it to the backends.
+
+        Every process of a test writes files; windows and backends are the main one's.
 
         Args:
             name (str): Identifier of the picture.
@@ -99,6 +108,8 @@ class PanopticVisualizer(DetLocalVisualizer):
                 data_sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
             )
         picture = draw_comparison(image, panels, classes, palette)
+        if out_file is None and not is_main_process():
+            return
         self.set_image(picture)
         if show:
             self.show(picture, win_name=name, wait_time=wait_time)
@@ -122,12 +133,13 @@ class PanopticVisualizer(DetLocalVisualizer):
                 return get_palette('random', num_classes)
         return list(palette)
 
-    @staticmethod
-    def _ground_truth(data_sample: DetDataSample, num_classes: int) -> np.ndarray:
+    def _ground_truth(self, data_sample: DetDataSample, num_classes: int) -> np.ndarray:
         """Read the panoptic PNG of a sample in mmdet's encoding, (H, W)."""
         segments = data_sample.segments_info
-        png = mmcv.imread(data_sample.seg_map_path, channel_order='rgb')
-        index = index_segments(rgb2id(png), [s['id'] for s in segments])
+        ids = read_panoptic_png(
+            data_sample.seg_map_path, backend_args=self.backend_args
+        )
+        index = index_segments(ids, [s['id'] for s in segments])
         return encode_panoptic(
             index,
             [s['category'] for s in segments],

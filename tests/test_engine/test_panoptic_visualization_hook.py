@@ -57,8 +57,13 @@ def samples(tmp_path):
     return made
 
 
-def validate(hook, samples, iteration, batch_size=2):
-    loader = SimpleNamespace(sampler=samples, batch_size=batch_size)
+def loader_of(samples, folder=None, **kwargs):
+    dataset = SimpleNamespace(data_prefix={'img': str(folder)} if folder else {})
+    return SimpleNamespace(sampler=samples, dataset=dataset, **kwargs)
+
+
+def validate(hook, samples, iteration, batch_size=2, folder=None):
+    loader = loader_of(samples, folder, batch_size=batch_size)
     runner = SimpleNamespace(val_dataloader=loader, iter=iteration)
     for number, first in enumerate(range(0, len(samples), batch_size)):
         hook.after_val_iter(runner, number, {}, samples[first : first + batch_size])
@@ -97,6 +102,110 @@ def test_wide_pictures_are_scaled_for_backends_only(visualizer, samples, tmp_pat
     image = np.zeros((20, 30, 3), np.uint8)
     made.add_datasample('a', image, samples[0], out_file=str(tmp_path / 'full.png'))
     assert cv2.imread(str(tmp_path / 'full.png')).shape[1] == 60
+
+
+def draw_test(hook, samples, tmp_path, folder=None):
+    runner = SimpleNamespace(
+        test_dataloader=loader_of(samples, folder),
+        work_dir=str(tmp_path / 'work'),
+        timestamp='now',
+    )
+    hook.after_test_iter(runner, 0, {}, samples)
+
+
+def prediction_for(path, shape=(20, 30)):
+    """An image of 20x30 pixels on disk and a prediction of another size for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((20, 30, 3), 100, np.uint8))
+    sample = DetDataSample(metainfo=dict(img_path=str(path)))
+    encoded = torch.ones(1, *shape, dtype=torch.int32)
+    sample.pred_panoptic_seg = PixelData(sem_seg=encoded)
+    return sample
+
+
+@pytest.mark.parametrize('folder', [True, False])
+def test_two_images_of_one_name_have_two_pictures(visualizer, tmp_path, folder):
+    visualizer('LocalVisBackend')
+    names = ['drive0/1.png', 'drive1/1.png', 'drive1/1.jpg']
+    samples = [prediction_for(tmp_path / 'images' / name) for name in names]
+    images = tmp_path / 'images' if folder else None
+    hook = PanopticVisualizationHook(draw=True, test_out_dir='pictures')
+    draw_test(hook, samples, tmp_path, images)
+    pictures = tmp_path / 'work/now/pictures'
+    found = {str(p.relative_to(pictures)) for p in pictures.rglob('*.*')}
+    assert found == (set(names) if folder else {'1.png', '1_2.png', '1.jpg'})
+    validate(hook, samples, 5, folder=images)
+    assert len(list((tmp_path / 'work').rglob('val_*_5.png'))) == 3
+
+
+def test_the_photograph_is_shown_at_the_size_of_the_result(visualizer, tmp_path):
+    visualizer('LocalVisBackend')
+    sample = prediction_for(tmp_path / 'images/1.png', shape=(50, 80))
+    hook = PanopticVisualizationHook(draw=True, test_out_dir='pictures')
+    draw_test(hook, [sample], tmp_path, tmp_path / 'images')
+    validate(hook, [sample], 5, folder=tmp_path / 'images')
+    for path in (tmp_path / 'work').rglob('*.png'):
+        # image and prediction side by side
+        assert cv2.imread(str(path)).shape[1] == 160
+
+
+def test_a_picture_of_what_cannot_be_written_is_a_png(visualizer, tmp_path):
+    visualizer()
+    sample = prediction_for(tmp_path / 'images/1.png')
+    (tmp_path / 'images/1.png').rename(tmp_path / 'images/1.webp2')
+    sample.set_metainfo(dict(img_path=str(tmp_path / 'images/1.webp2')))
+    hook = PanopticVisualizationHook(draw=True, test_out_dir='pictures')
+    draw_test(hook, [sample], tmp_path, tmp_path / 'images')
+    assert (tmp_path / 'work/now/pictures/1.webp2.png').is_file()
+
+
+@pytest.mark.parametrize('out', ['images/drive', 'images', '.', 'link'])
+def test_a_folder_of_photographs_is_refused_for_pictures(visualizer, tmp_path, out):
+    visualizer()
+    sample = prediction_for(tmp_path / 'images/drive/1.png')
+    (tmp_path / 'link').symlink_to(tmp_path / 'images')
+    before = (tmp_path / 'images/drive/1.png').read_bytes()
+    hook = PanopticVisualizationHook(draw=True, test_out_dir=str(tmp_path / out))
+    with pytest.raises(ValueError, match='--show-dir.*images/drive'):
+        draw_test(hook, [sample], tmp_path, tmp_path / 'images')
+    assert (tmp_path / 'images/drive/1.png').read_bytes() == before
+
+
+def test_no_picture_is_written_through_a_link(visualizer, tmp_path):
+    visualizer()
+    sample = prediction_for(tmp_path / 'images/1.png')
+    before = (tmp_path / 'images/1.png').read_bytes()
+    pictures = tmp_path / 'work/now/pictures'
+    pictures.mkdir(parents=True)
+    (pictures / '1.png').symlink_to(tmp_path / 'images/1.png')
+    hook = PanopticVisualizationHook(draw=True, test_out_dir='pictures')
+    draw_test(hook, [sample], tmp_path, tmp_path / 'images')
+    assert (tmp_path / 'images/1.png').read_bytes() == before
+    assert not (pictures / '1.png').is_symlink()
+
+
+def test_the_storage_backend_of_the_hook_serves_the_visualizer(visualizer):
+    made = visualizer()
+    hook = PanopticVisualizationHook(backend_args={'backend': 'local'})
+    assert made.backend_args == hook.backend_args == {'backend': 'local'}
+
+
+@pytest.mark.parametrize('label', [1, 2], ids=['road', 'void'])
+def test_mmdets_visualizer_draws_any_panoptic_map(visualizer, samples, label):
+    visualizer()
+    hook = PanopticVisualizationHook(num_images=1)
+    stock = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='stock'))
+    stock.dataset_meta = META
+    hook._visualizer = stock
+    samples[0].pred_panoptic_seg.sem_seg[:] = label
+    validate(hook, samples[:1], iteration=1)
+    # ground truth, of which there is none, and prediction side by side
+    picture = stock.get_image()
+    assert picture.shape == (20, 60, 3)
+    assert (picture[:, :30] == 100).all()
+    # a map of road lies over the grey photograph, a void one does not
+    assert (picture[:, 30:] == 100).all() == (label == 2)
+    assert samples[0].pred_panoptic_seg.sem_seg.shape == (1, 20, 30)
 
 
 def test_tensorboard_gets_scalars_and_pictures(visualizer, samples, tmp_path):

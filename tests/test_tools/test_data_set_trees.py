@@ -133,6 +133,48 @@ def test_source_is_only_read_with_another_output(tree, prepare, tmp_path):
         path.chmod(0o755)
 
 
+def contents(root):
+    """Content of every file of a folder."""
+    return {path: path.read_bytes() for path in root.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('place', ['images', 'below the images', 'linked images'])
+def test_output_in_a_folder_of_images_is_refused(tree, prepare, tmp_path, place):
+    images = tree.root / tree.image_dirs[0]
+    out = {
+        'images': images,
+        'below the images': images / 'out',
+        'linked images': tmp_path / 'link',
+    }[place]
+    if place == 'linked images':
+        out.symlink_to(images)
+    before, times = contents(tmp_path), snapshot(tmp_path)
+    with pytest.raises(SystemExit, match='^error: .*folder of images'):
+        prepare(tree.kind, tree.root, '--out', out, '--nproc', '1')
+    assert contents(tmp_path) == before
+    assert snapshot(tmp_path) == times
+
+
+def test_folder_of_photographs_in_the_place_of_the_pngs_is_refused(tree, prepare):
+    folder = (tree.root / tree.jsons[0]).with_suffix('')
+    folder.mkdir()
+    for suffix in ('.png', '_gtFine_panoptic.png', '_frame0340.png'):
+        (folder / f'good{suffix}').write_bytes(b'a photograph')
+    before = snapshot(tree.root)
+    with pytest.raises(SystemExit, match='^error: .*no panoptic labels'):
+        prepare(tree.kind, tree.root, '--nproc', '1')
+    assert snapshot(tree.root) == before
+
+
+def test_image_with_cut_exif_data_is_converted(write_tree, prepare):
+    tree = write_tree('vistas')
+    photo = tree.image.read_bytes()
+    exif = b'Exif\0\0II*\0'
+    tree.image.write_bytes(photo[:2] + b'\xff\xe1\0\x0c' + exif + photo[2:])
+    prepare('vistas', tree.root, '--nproc', '1')
+    assert len(tree.read()['images']) == 2
+
+
 def test_read_only_source_without_output_says_what_to_do(tree, prepare, monkeypatch):
     # Not by file modes: these do not bind the user root, as which tests may run.
     monkeypatch.setattr('os.access', lambda path, mode: Path(path) != tree.root)

@@ -100,6 +100,37 @@ def test_toy_city_that_cannot_be_made_exits_with_the_reason(
         prepare('toy-city', '--out', city, *SMALL, *arguments)
 
 
+def test_overwriting_toy_city_keeps_photographs_that_are_not_its_own(city, prepare):
+    photo = city / 'leftImg8bit/train/spielburg/holiday.png'
+    photo.write_bytes(b'a photograph')
+    before = times(city)
+    with pytest.raises(SystemExit, match=r'^error: .*holiday\.png is no file of a toy'):
+        prepare('toy-city', '--out', city, *SMALL, '--overwrite')
+    assert times(city) == before
+
+
+@pytest.mark.parametrize('marker', [None, '[]', '{}', '{"seed": 0}'])
+def test_toy_city_over_a_folder_of_photographs_is_refused(tmp_path, prepare, marker):
+    photo = tmp_path / 'leftImg8bit/train/spielburg/spielburg_000000_000019_a.png'
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b'a photograph')
+    if marker is not None:
+        (tmp_path / 'toy_city.json').write_text(marker)
+    before = times(tmp_path)
+    with pytest.raises(SystemExit, match='^error: .*it is not a toy_city'):
+        prepare('toy-city', '--out', tmp_path, *SMALL, '--overwrite')
+    assert times(tmp_path) == before
+
+
+def test_problem_with_a_name_that_is_no_text_is_printed(city, prepare, capsys):
+    (label,) = instance_labels(city, 'val')[:1]
+    name = label.name.replace('modellhausen', 'Caf\udce9').replace('legofurt', 'Caf')
+    label.rename(label.with_name(name))
+    with pytest.raises(SystemExit):
+        prepare('cityscapes', city, '--nproc', '1')
+    assert 'image is missing, its label is there' in capsys.readouterr().out
+
+
 def test_newer_label_has_its_image_made_again(city, prepare):
     label = instance_labels(city, 'val')[0]
     Image.fromarray(np.full((64, 128), 7, np.uint16)).save(label)

@@ -172,13 +172,13 @@ def _check_origin(split: Split) -> None:
     if split.json_path.exists():
         content: Any = read_json(split.json_path)
         annotations = content.get('annotations') if isinstance(content, dict) else None
-        if not isinstance(annotations, list) or not all(
+        if not (annotations and isinstance(annotations, list)) or not all(
             isinstance(a, dict) and 'segments_info' in a for a in annotations
         ):
             raise FileExistsError(
                 f'{split.json_path} exists and is no panoptic json: take another --out'
             )
-    elif split.png_dir.is_dir() and any(split.png_dir.iterdir()):
+    elif split.png_dir.is_file() or any(split.png_dir.glob('*')):
         raise FileExistsError(
             f'{split.png_dir} exists and has files that are no panoptic labels of '
             f'{split.json_path.name}, which is missing: take another --out, or remove '

@@ -175,7 +175,8 @@ def _find_split(src: Path, out: Path, split: str, draw: partial[Panoptic]) -> Sp
     images, labels = (
         {
             f'{drive.name}/{frame}': path
-            for drive in sorted((src / folder / split).glob('*/'))
+            for drive in sorted((src / folder / split).iterdir())
+            if drive.is_dir()
             for frame, path in find_files(
                 drive.iterdir(), ending, suffixes, problems
             ).items()

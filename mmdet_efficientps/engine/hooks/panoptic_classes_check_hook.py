@@ -77,10 +77,11 @@ class PanopticClassesCheckHook(Hook):
     def _check_evaluated(self, runner: Runner, mode: str) -> None:
         """Check, and tell metrics and visualizer what they cannot find out."""
         dataset = getattr(runner, f'{mode}_dataloader').dataset
-        is_agreed = isinstance(dataset.metainfo, dict)
         meta = self._check(runner, f'{mode}_dataloader', dataset)
         evaluator = getattr(runner, f'{mode}_evaluator', None)
-        if not is_agreed:
+        if evaluator is None:
+            return
+        if isinstance(getattr(evaluator, 'dataset_meta', None), list):
             evaluator.dataset_meta = runner.visualizer.dataset_meta = meta
         for metric in getattr(evaluator, 'metrics', ()):
             if isinstance(metric, CocoPanopticMetric):
@@ -223,9 +224,9 @@ def _check_content(runner: Runner, dataset: BaseDataset, num_things: int) -> Non
         found = 'crowd regions only' if has_crowd else 'no segment of a thing class'
         runner.logger.log(
             logging.WARNING,
-            f'train_dataloader.dataset has no thing instance to learn from: {found} in '
-            f'{len(dataset)} images. Box and mask losses stay zero. Check category_id '
-            'and iscrowd in the annotation file',
+            f'train_dataloader.dataset has no thing instance to learn from: {found} '
+            f'in {len(dataset)} images. loss_bbox and loss_mask stay zero. Check '
+            'category_id and iscrowd in the annotation file',
         )
     if not has_stuff:
         runner.logger.log(

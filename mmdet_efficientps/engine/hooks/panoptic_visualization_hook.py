@@ -1,18 +1,27 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Pictures of the same few predictions in every validation."""
+"""Pictures of the same few predictions in every validation, of all in a test."""
 
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
 
-import mmcv
 import numpy as np
 from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.evaluation import INSTANCE_OFFSET
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
-from mmengine.fileio import get
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmdet_efficientps.utils import atomic_path, check_output, path_inside
+from mmdet_efficientps.visualization import PanopticVisualizer
+from mmdet_efficientps.visualization.predicted_image import load_predicted_image
+
+PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
 
 
 @HOOKS.register_module()
@@ -24,18 +33,24 @@ class PanopticVisualizationHook(DetVisualizationHook):
     the validation set of the main process, the same every time, and each has a name of
     its own, so that a backend shows how the prediction of an image develops.
 
-    In a test it does what mmdet's hook does: draw every image if ``draw`` is set.
+    In a test every image is drawn if ``draw`` is set. Differs from mmdet's hook in that
+    the photograph is shown at the size of the result, pictures lie in ``test_out_dir``
+    in the folders that their images come from, so that two images of one name have two
+    pictures, and a folder that holds images of the test is refused.
 
     Args:
         num_images (int): How many images each validation draws, 0 for none.
             Defaults to 4.
         **kwargs: Arguments of mmdet's ``DetVisualizationHook``; ``interval`` is not
-            used.
+            used. ``backend_args`` also serve the visualizer if it has none of its own.
     """
 
     def __init__(self, num_images: int = 4, **kwargs) -> None:
         super().__init__(**kwargs)
         self.num_images = num_images
+        self._image_of: dict[str, str] = {}
+        if getattr(self._visualizer, 'backend_args', self) is None:
+            self._visualizer.backend_args = self.backend_args
 
     def after_val_iter(
         self,
@@ -61,12 +76,156 @@ class PanopticVisualizationHook(DetVisualizationHook):
         for number, sample in enumerate(outputs, start=first):
             if number not in chosen:
                 continue
-            content = get(sample.img_path, backend_args=self.backend_args)
-            name = osp.splitext(osp.basename(sample.img_path))[0]
-            self._visualizer.add_datasample(
-                f'val_{name}',
-                mmcv.imfrombytes(content, channel_order='rgb'),
-                data_sample=sample,
-                pred_score_thr=self.score_thr,
-                step=runner.iter,
-            )
+            name = picture_name(sample.img_path, loader.dataset)
+            # Backends make files of names, and folders are none of theirs.
+            name = osp.splitext(name)[0].replace('/', '_')
+            name = self._unique(f'val_{name}', sample.img_path)
+            self._draw(name, sample, step=runner.iter)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        """Draw all images of a batch if ``draw`` is set.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Not used.
+            data_batch (dict): Not used.
+            outputs (Sequence[DetDataSample]): Predictions.
+
+        Raises:
+            ValueError: If the folder for the pictures holds images of the test.
+        """
+        if not self.draw:
+            return
+        folder = None
+        if self.test_out_dir is not None:
+            folder = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
+            inputs = [s.get(k) for s in outputs for k in ('img_path', 'seg_map_path')]
+            check_output(folder, inputs, 'the folder for pictures (--show-dir)')
+        for sample in outputs:
+            self._test_index += 1
+            name = picture_name(sample.img_path, runner.test_dataloader.dataset)
+            name = self._unique(name, sample.img_path)
+            if folder is None:
+                self._draw(name, sample, self._test_index, show=self.show)
+            # mmdet's visualizers draw in the main process only.
+            elif is_main_process() or isinstance(self._visualizer, PanopticVisualizer):
+                # A link that lies there is replaced: nothing is written through it.
+                with atomic_path(path_inside(folder, name)) as temporary:
+                    self._draw(
+                        name, sample, self._test_index, self.show, str(temporary)
+                    )
+
+    def _unique(self, name: str, img_path: str) -> str:
+        """Give a name, with a number if another image has it already."""
+        stem, suffix = osp.splitext(name)
+        for number in count(2):
+            if self._image_of.setdefault(name, img_path) == img_path:
+                break
+            name = f'{stem}_{number}{suffix}'
+        return name
+
+    def _draw(
+        self,
+        name: str,
+        sample: DetDataSample,
+        step: int,
+        show: bool = False,
+        out_file: str | None = None,
+    ) -> None:
+        """Give one sample to the visualizer."""
+        image = load_predicted_image(
+            sample.img_path, result_shape(sample), self.backend_args
+        )
+        if not isinstance(self._visualizer, PanopticVisualizer) and is_void(
+            sample, len(self._visualizer.dataset_meta['classes'])
+        ):
+            # mmdet's visualizer fails on a map without segments.
+            sample = sample.clone()
+            del sample.pred_panoptic_seg
+        self._visualizer.add_datasample(
+            name,
+            image,
+            data_sample=sample,
+            show=show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=step,
+        )
+
+
+def is_void(sample: DetDataSample, num_classes: int) -> bool:
+    """Tell whether a sample has a panoptic map without a single segment.
+
+    Args:
+        sample (DetDataSample): The prediction.
+        num_classes (int): Number of classes, which is the label of void.
+
+    Returns:
+        bool: True if the map is void everywhere.
+    """
+    if 'pred_panoptic_seg' not in sample:
+        return False
+    labels = sample.pred_panoptic_seg.sem_seg % INSTANCE_OFFSET
+    return bool((labels == num_classes).all())
+
+
+def result_shape(sample: DetDataSample) -> tuple[int, int]:
+    """Give the size of the result of an image.
+
+    Args:
+        sample (DetDataSample): The prediction.
+
+    Returns:
+        tuple[int, int]: Height and width in pixels: those of the panoptic map, else of
+        the semantic map, else what the pipeline took for the size of the image.
+    """
+    for key in ('pred_panoptic_seg', 'pred_sem_seg'):
+        if key in sample:
+            height, width = sample.get(key).sem_seg.shape[-2:]
+            return height, width
+    height, width = sample.ori_shape[:2]
+    return height, width
+
+
+def picture_name(img_path: str, dataset: Dataset) -> str:
+    """Name the picture of an image by where the image lies.
+
+    Args:
+        img_path (str): Path or address of the image.
+        dataset (Dataset): Data set it is from, which may wrap others.
+
+    Returns:
+        str: Path below the folder of the images, or below the folder that all folders
+        of images have in common where the data set joins several; the name of the file
+        if it does not lie there. Its suffix is one that pictures can have.
+    """
+    prefixes = {
+        osp.normpath(prefix)
+        for part in _parts(dataset)
+        if (prefix := (getattr(part, 'data_prefix', None) or {}).get('img'))
+    }
+    path = osp.normpath(img_path)
+    name = osp.basename(path)
+    # Some may be absolute and some relative: they have nothing in common then.
+    if len({osp.isabs(prefix) for prefix in prefixes}) == 1:
+        root = osp.commonpath(prefixes)
+        if path.startswith(f'{root}/'):
+            name = osp.relpath(path, root)
+    suffix = osp.splitext(name)[1].lower()
+    return name if suffix in PICTURE_SUFFIXES else f'{name}.png'
+
+
+def _parts(dataset: Dataset) -> Iterator[Dataset]:
+    """Give a data set and those that it wraps."""
+    yield dataset
+    wrapped = [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]
+    for inner in wrapped:
+        if inner is not None:
+            yield from _parts(inner)

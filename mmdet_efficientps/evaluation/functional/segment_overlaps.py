@@ -48,8 +48,8 @@ def segment_overlaps(
     Example:
         Two pixels of segment 7 were predicted as 3, one as void.
 
-        >>> truth, found = np.array([[7, 7, 7, 0]]), np.array([[3, 3, 0, 0]])
-        >>> segment_overlaps(truth, [7], found, [3])
+        >>> gt, pred = np.array([[7, 7, 7, 0]]), np.array([[3, 3, 0, 0]])
+        >>> segment_overlaps(gt, [7], pred, [3])
         array([[1, 0],
                [1, 2]])
     """

@@ -1,30 +1,231 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Colors of classes that have none."""
+"""Colors of classes that have none.
+
+A name that Cityscapes, Mapillary Vistas or COCO know takes the color it has there. Every
+other class takes the color that is farthest from those taken, for eyes with normal vision
+and for color-blind ones (8 % of men do not tell red and green apart well); things are
+lighter than stuff.
+"""
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Sequence
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
 
 Color = tuple[int, int, int]
 
+# Void and the outlines of instances are drawn in these.
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+# Lightness L* of CIELAB, 0..100, of colors chosen here. The shades of the instances of a
+# class need the room on both sides.
+THING_LIGHTNESS, STUFF_LIGHTNESS = (60, 90), (25, 55)
+# A known color nearer than this to that of another class is not taken, be it of the same
+# data set (which may have near ones by intent) or of another.
+NEAR_IN_DATA_SET, NEAR = 5.0, 12.0
+# What differs for all eyes counts twice: 10 for color-blind ones is as good as 20.
+NORMAL_SHARE = 0.5
+
+# Light that eyes with normal vision, protanopia and deuteranopia perceive of linear RGB:
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color
+# Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
+VISIONS = np.array(
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+    ]
+)
+VISTAS_TABLES = ('mapillary_vistas_v1.2', 'mapillary_vistas_v2.0')
+
 
 def choose_colors(
-    names: Sequence[str], isthing: Sequence[bool], given: Sequence[Color | None]
+    names: Sequence[str],
+    isthing: Sequence[bool],
+    given: Sequence[Color | None] | None = None,
 ) -> list[Color]:
-    """Give a color to every class that has none.
+    """Give a color to every class that has none; to the same classes, the same ones.
+
+    Example::
+
+        >>> choose_colors(['Roads', 'robot'], [False, True], [None, (1, 2, 3)])
+        [(128, 64, 128), (1, 2, 3)]
 
     Args:
         names (Sequence[str]): Names of the classes, N.
         isthing (Sequence[bool]): Whether each is a thing, N.
-        given (Sequence[Color | None]): RGB in 0..255 where a class has a color, N.
+        given (Sequence[Color | None] | None): RGB in 0..255 where a class has a color,
+            N. Defaults to None: no class has one.
 
     Returns:
-        list[Color]: RGB of all classes, N; those given stay as they are.
+        list[Color]: RGB of all classes, N; those given stay as they are. Of the others
+        none is black or white, and no two are the same up to a thousand classes.
+
+    Raises:
+        ValueError: If the arguments differ in length.
     """
-    # Steps of the golden ratio keep neighbouring hues apart.
-    hues = (colorsys.hsv_to_rgb(k * 0.618 % 1, 0.7, 0.9) for k in range(len(names)))
-    return [
-        color or (round(255 * r), round(255 * g), round(255 * b))
-        for color, (r, g, b) in zip(given, hues, strict=True)
+    colors = [None] * len(names) if given is None else list(given)
+    if not len(names) == len(isthing) == len(colors):
+        raise ValueError(
+            f'{len(names)} names, {len(isthing)} kinds (thing or stuff) and '
+            f'{len(colors)} colors of classes: give as many of each'
+        )
+    for label, color in _known(names, colors).items():
+        colors[label] = color
+    if None not in colors:
+        return colors
+    candidates, seen = _candidates()
+    lightness = cv2.cvtColor(
+        (candidates[None] / 255).astype(np.float32), cv2.COLOR_RGB2Lab
+    )[0, :, 0]
+    nearest = np.full(len(candidates), np.inf)
+    for color in (BLACK, WHITE, *colors):
+        if color is not None:
+            nearest = np.minimum(nearest, _distances(seen, color))
+    chosen = []
+    for color, thing in zip(colors, isthing, strict=True):
+        if color is None:
+            low, high = THING_LIGHTNESS if thing else STUFF_LIGHTNESS
+            allowed = (low <= lightness) & (lightness <= high)
+            red, green, blue = candidates[np.where(allowed, nearest, -1).argmax()]
+            color = (int(red), int(green), int(blue))
+            nearest = np.minimum(nearest, _distances(seen, color))
+        chosen.append(color)
+    return chosen
+
+
+def perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
+    """Give what eyes of three kinds see, such that a distance is how much it differs.
+
+    The coordinates are those of DIN 99, which evens out CIELAB: there, distances of
+    saturated colors, of blue ones above all, are far larger than what is seen.
+
+    Example::
+
+        >>> black, white = perceived([(0, 0, 0), (255, 255, 255)])[:, 0, 0].round()
+        >>> float(black), float(white)
+        (0.0, 100.0)
+
+    Args:
+        colors (Sequence[Color] | np.ndarray): RGB, 0..255, shape (N, 3).
+
+    Returns:
+        np.ndarray: Lightness and two coordinates of hue and chroma for normal vision,
+        protanopia and deuteranopia, shape (N, 3, 3): color, vision, coordinate.
+    """
+    srgb = np.asarray(colors, dtype=np.float64).reshape(-1, 3) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    light = np.einsum('vij,nj->nvi', VISIONS, linear).clip(0, 1).astype(np.float32)
+    lightness, a, b = np.moveaxis(cv2.cvtColor(light, cv2.COLOR_LRGB2Lab), -1, 0)
+    sine, cosine = math.sin(math.radians(16)), math.cos(math.radians(16))
+    red, yellow = a * cosine + b * sine, 0.7 * (b * cosine - a * sine)
+    chroma = 0.045 * np.hypot(red, yellow).clip(1e-6)
+    evened = np.log1p(chroma) / chroma
+    return np.stack(
+        [105.51 * np.log1p(0.0158 * lightness), red * evened, yellow * evened], axis=-1
+    )
+
+
+def _distances(seen: np.ndarray, color: Color) -> np.ndarray:
+    """How much colors, of :func:`perceived`, differ from one for whom it does least."""
+    by_vision = np.linalg.norm(seen - perceived([color]), axis=-1)
+    by_vision[:, 0] *= NORMAL_SHARE
+    return by_vision.min(axis=1)
+
+
+@lru_cache
+def _candidates() -> tuple[np.ndarray, np.ndarray]:
+    """Colors to choose from, shape (N, 3), and how they are perceived."""
+    steps = np.arange(0, 256, 15)
+    colors = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    return colors, perceived(colors)
+
+
+def _known(names: Sequence[str], given: Sequence[Color | None]) -> dict[int, Color]:
+    """Give the known colors of classes without one, by label, without near ones."""
+    keys = [_key(name) for name in names]
+    found: dict[int, Color] = {}
+    others = [BLACK, WHITE, *(color for color in given if color is not None)]
+    for table in known_colors() if None in given else ():
+        own: list[Color] = []
+        for label, key in enumerate(keys):
+            if given[label] is not None or label in found or key not in table:
+                continue
+            seen = perceived([table[key], *own, *others])[:, 0]
+            distances = np.linalg.norm(seen[1:] - seen[0], axis=-1)
+            if (distances[: len(own)] >= NEAR_IN_DATA_SET).all() and (
+                distances[len(own) :] >= NEAR
+            ).all():
+                found[label] = table[key]
+                own.append(table[key])
+        others += own
+    return found
+
+
+@lru_cache
+def known_colors() -> tuple[Mapping[str, Color], ...]:
+    """Give the colors of Cityscapes, Mapillary Vistas 1.2 and 2.0 and COCO panoptic.
+
+    Returns:
+        tuple[Mapping[str, Color], ...]: RGB by name of the class, as :func:`_key` gives
+        it; black, the color of void, is left out.
+    """
+    # Only who needs them pays for them: data sets have colors as a rule.
+    from cityscapesscripts.helpers.labels import labels
+    from mmdet.datasets import CocoPanopticDataset
+
+    coco = CocoPanopticDataset.METAINFO
+    tables = [
+        [(label.name, label.color) for label in labels],
+        *([(c['name'], c['color']) for c in _vistas(name)] for name in VISTAS_TABLES),
+        list(zip(coco['classes'], coco['palette'], strict=True)),
     ]
+    return tuple(
+        # Of two names with one key the first counts.
+        {_key(n): (c[0], c[1], c[2]) for n, c in reversed(table) if tuple(c) != BLACK}
+        for table in tables
+    )
+
+
+def _vistas(name: str) -> list[dict]:
+    """Classes of a label table: the file alone, for its room is above this one."""
+    folder = Path(__file__).parents[2] / 'datasets' / 'labels'
+    return json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))['classes']
+
+
+def _key(name: str) -> str:
+    """Give what the ways to write the name of a class have in common.
+
+    Neither case, signs, blanks and plural count, nor the endings of COCO's classes.
+
+    Example::
+
+        >>> [_key(name) for name in ('Traffic Lights', 'traffic_light', 'sky-other-merged')]
+        ['trafficlight', 'trafficlight', 'sky']
+        >>> [_key(name) for name in ('bus', 'buses', 'horses', 'bodies', 'grass', 'people')]
+        ['bus', 'bus', 'hors', 'body', 'grass', 'person']
+    """
+    words = re.findall(r'[^\W_]+', name.casefold())
+    key = ''.join([word for word in words if word not in ('merged', 'other')] or words)
+    for plural, singular in (
+        ('people$', 'person'),
+        ('(?<=..)ies$', 'y'),
+        ('(?<=..[^s])s$', ''),
+        ('(?<=..)e$', ''),
+    ):
+        key = re.sub(plural, singular, key)
+    return key

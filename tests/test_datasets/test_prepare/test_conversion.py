@@ -308,9 +308,14 @@ def put_over_photos_that_are_no_input(split, photos):
     (split.png_dir / 'sub' / '3.png').write_bytes(b'a photograph')
 
 
+def put_over_a_file(split, photos):
+    split.json_path = photos.parent / 'other.json'
+    split.png_dir.write_bytes(b'a photograph')
+
+
 def put_over_labels_that_are_no_input(split, photos):
     put_over_photos_that_are_no_input(split, photos)
-    split.json_path.write_text('{"images": [], "annotations": [{"segmentation": []}]}')
+    split.json_path.write_text('{"images": [], "annotations": []}')
 
 
 @pytest.mark.parametrize(
@@ -325,6 +330,7 @@ def put_over_labels_that_are_no_input(split, photos):
         put_into_photos_of_another_split,
         put_over_photos_that_are_no_input,
         put_over_labels_that_are_no_input,
+        put_over_a_file,
     ],
 )
 def test_output_over_files_that_are_there_is_refused_before_it_is_written(

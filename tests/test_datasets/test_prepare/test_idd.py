@@ -119,6 +119,14 @@ def test_byte_order_mark_and_numbers_in_quotes_are_read(write_tree, prepare):
     assert [len(a['segments_info']) for a in tree.read()['annotations']] == [3, 3]
 
 
+def test_file_between_the_folders_of_drives_is_passed_over(write_tree, prepare):
+    tree = write_tree('idd')
+    for kind in ('leftImg8bit', 'gtFine'):
+        (tree.root / kind / 'train' / 'LICENSE').write_text('of the download')
+    prepare('idd', tree.root, '--nproc', '1')
+    assert len(tree.read()['images']) == 2
+
+
 def test_suffix_in_capitals_is_one(write_tree, prepare):
     tree = write_tree('idd')
     tree.image.rename(tree.image.with_suffix('.JPG'))
