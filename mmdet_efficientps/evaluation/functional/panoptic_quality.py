@@ -52,7 +52,7 @@ class PanopticQualityStat:
             other (PanopticQualityStat): Counts of the same classes.
 
         Returns:
-            PanopticQualityStat: The sum; the operands stay as they are.
+            PanopticQualityStat: The sum; neither operand is changed.
         """
         return PanopticQualityStat(
             self.iou + other.iou,
@@ -109,7 +109,7 @@ def match_segments(
             Defaults to None.
 
     Returns:
-        SegmentMatches: Matches and what is left without one.
+        SegmentMatches: The matches, and which segments are missed or false.
     """
     gt_class = np.array([s['category'] for s in gt_segments], dtype=int)
     pred_class = np.array([s['category'] for s in pred_segments], dtype=int)
@@ -243,7 +243,7 @@ def class_quality(stat: PanopticQualityStat) -> dict[str, np.ndarray]:
         values 0..1; nan for a class that neither occurs nor is predicted.
     """
     seen = stat.tp + stat.fp + stat.fn > 0
-    # Classes not seen divide by one and are blanked below.
+    # Classes not seen are divided by one here and become nan below.
     weight = np.where(seen, stat.tp + 0.5 * stat.fp + 0.5 * stat.fn, 1)
     quality = {
         'pq': stat.iou / weight,
@@ -265,7 +265,7 @@ def summarize(
     Returns:
         dict[str, dict[str, float]]: For each group ``pq``, ``sq``, ``rq``, means
         over the classes seen in 0..1, and ``n``, the number of those classes. The
-        means of a group without any are nan.
+        means of a group without such classes are nan.
     """
     quality = class_quality(stat)
     summary = {}
