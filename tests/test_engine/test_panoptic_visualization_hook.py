@@ -190,6 +190,24 @@ def test_the_storage_backend_of_the_hook_serves_the_visualizer(visualizer):
     assert made.backend_args == hook.backend_args == {'backend': 'local'}
 
 
+@pytest.mark.parametrize('label', [1, 2], ids=['road', 'void'])
+def test_mmdets_visualizer_draws_any_panoptic_map(visualizer, samples, label):
+    visualizer()
+    hook = PanopticVisualizationHook(num_images=1)
+    stock = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='stock'))
+    stock.dataset_meta = META
+    hook._visualizer = stock
+    samples[0].pred_panoptic_seg.sem_seg[:] = label
+    validate(hook, samples[:1], iteration=1)
+    # ground truth, of which there is none, and prediction side by side
+    picture = stock.get_image()
+    assert picture.shape == (20, 60, 3)
+    assert (picture[:, :30] == 100).all()
+    # a map of road lies over the grey photograph, a void one does not
+    assert (picture[:, 30:] == 100).all() == (label == 2)
+    assert samples[0].pred_panoptic_seg.sem_seg.shape == (1, 20, 30)
+
+
 def test_tensorboard_gets_scalars_and_pictures(visualizer, samples, tmp_path):
     pytest.importorskip('tensorboard', reason='pip install tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -17,7 +17,7 @@ class NetWithNorm(BaseModel):
         self.layer = nn.Linear(1, 1)
 
     def forward(self, inputs, mode='tensor'):
-        return [dict()]
+        return [{}]
 
 
 @METRICS.register_module(force=True)

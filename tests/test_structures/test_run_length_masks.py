@@ -17,7 +17,7 @@ def encode(mask):
 
 
 @pytest.mark.parametrize('seed', range(20))
-def test_codes_of_segments_are_those_of_pycocotools(seed):
+def test_masks_of_segments_are_those_of_pycocotools(seed):
     rng = np.random.default_rng(seed)
     index = rng.integers(0, rng.integers(1, 5), rng.integers(1, 9, 2))
     rles = segments_to_rle(index, range(6))
@@ -26,7 +26,7 @@ def test_codes_of_segments_are_those_of_pycocotools(seed):
 
 @pytest.mark.parametrize('share', [0, 0.5, 0.9, 1])
 @pytest.mark.parametrize('seed', range(10))
-def test_code_of_a_crop_is_that_of_the_whole_mask(seed, share):
+def test_mask_of_a_crop_is_that_of_the_whole_mask(seed, share):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 9, 2)
     # every third crop is as high as the image, so that runs go over columns
@@ -48,7 +48,7 @@ def test_intersections_are_counted_in_pixels():
     assert rle_intersections([], [encode(others[0])]).shape == (0, 1)
 
 
-def test_pictures_are_encoded_and_codes_stay():
+def test_bitmaps_are_encoded_and_run_length_masks_stay():
     masks = torch.rand(3, 6, 5) < 0.5
     rles = [encode(mask) for mask in masks.numpy()]
     assert masks_to_rle(masks) == rles

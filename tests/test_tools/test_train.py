@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mmdet_efficientps.apis.command_line import read_run_config
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'train.py'
 CONFIG = 'configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 
@@ -15,3 +17,39 @@ def test_conversion_of_iabn_to_plain_batch_norm_is_refused(monkeypatch):
     monkeypatch.setattr(sys, 'argv', arguments)
     with pytest.raises(SystemExit, match="sync_bn='torch'.*InPlaceABNSync"):
         runpy.run_path(str(TOOL), run_name='__main__')
+
+
+def arguments_of(name, monkeypatch, *given):
+    """Arguments that a tool has read, without running it."""
+    monkeypatch.setattr(sys, 'argv', [f'{name}.py', *given])
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    return runpy.run_path(str(TOOL.with_name(f'{name}.py')))['parse_args']()
+
+
+@pytest.mark.parametrize(
+    ('name', 'positional'), [('train', ['c.py']), ('test', ['c.py', 'x.pth'])]
+)
+def test_training_and_testing_share_their_arguments(monkeypatch, name, positional):
+    args = arguments_of(
+        name,
+        monkeypatch,
+        *positional,
+        *('--work-dir', 'w', '--launcher', 'pytorch', '--local-rank', '3'),
+        *('--cfg-options', 'a.b=1', 'c=[1,2]'),
+    )
+    assert (args.config, args.work_dir, args.launcher) == ('c.py', 'w', 'pytorch')
+    assert args.local_rank == 3
+    assert args.cfg_options == {'a.b': 1, 'c': [1, 2]}
+
+
+def test_options_of_the_command_line_go_into_the_config(monkeypatch, tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text('a = dict(b=0)')
+    args = arguments_of('train', monkeypatch, str(path), '--cfg-options', 'a.b=1')
+    config = read_run_config(args)
+    assert (config.a.b, config.launcher) == (1, 'none')
+    assert config.work_dir == 'work_dirs/mine'
+    path.write_text('work_dir = "kept"')
+    assert read_run_config(args).work_dir == 'kept'
+    args.work_dir = 'given'
+    assert read_run_config(args).work_dir == 'given'

@@ -120,7 +120,7 @@ model = dict(
                 neg_iou_thr=0.3,
                 min_pos_iou=0.3,
                 match_low_quality=True,
-                # Anchors inside a group region are neither object nor background.
+                # Anchors inside a crowd region are neither object nor background.
                 ignore_iof_thr=0.5,
             ),
             sampler=dict(

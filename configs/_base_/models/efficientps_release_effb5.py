@@ -6,7 +6,7 @@ _base_ = './efficientps_effb5.py'
 roi_extractor = dict(type='InclusiveRoIExtractor', roi_layer=dict(aligned=False))
 bbox_coder = dict(type='InclusiveDeltaXYWHBBoxCoder')
 # IoU of inclusive boxes. It knows no IoF, by which the other configs ignore what lies
-# in a group region; the release counts that as background, too.
+# in a crowd region; the release counts that as background, too.
 assigner = dict(ignore_iof_thr=-1, iou_calculator=dict(type='BboxOverlaps2D_GLIP'))
 # A box with x1 = x2 is one pixel wide: there are none without area to drop.
 proposals = dict(nms=dict(offset=1), min_bbox_size=-1)

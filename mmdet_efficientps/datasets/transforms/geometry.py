@@ -29,15 +29,15 @@ def scaled_window(
         tuple: Width and height of the part in pixels of the image, and those of what
         it becomes. The latter is ``crop_size`` unless the scaled image is smaller.
     """
-    out_size = tuple(
+    out_width, out_height = (
         max(min(crop, round(factor * image)), 1)
         for image, crop in zip(image_size, crop_size, strict=True)
     )
-    window = tuple(
+    width, height = (
         max(min(round(out / factor), image), 1)
-        for image, out in zip(image_size, out_size, strict=True)
+        for image, out in zip(image_size, (out_width, out_height), strict=True)
     )
-    return window, out_size
+    return (width, height), (out_width, out_height)
 
 
 @TRANSFORMS.register_module()
@@ -109,7 +109,8 @@ class RandomScaleCrop(RandomResize):
                 f'rare_prob of RandomScaleCrop must be in 0..1, got {rare_prob}'
             )
         super().__init__(tuple(scale), tuple(ratio_range), keep_ratio=True)
-        self.crop_size = tuple(crop_size)
+        width, height = crop_size
+        self.crop_size = (width, height)
         self.rare_classes = tuple(rare_classes)
         self.rare_prob = rare_prob
 

@@ -39,7 +39,7 @@ class InvalidLossHook(CheckInvalidLossHook):
         Raises:
             FloatingPointError: If ``outputs['loss']`` is NaN or infinite.
         """
-        if not self.every_n_train_iters(runner, self.interval):
+        if outputs is None or not self.every_n_train_iters(runner, self.interval):
             return
         if torch.isfinite(outputs['loss']).all():
             return

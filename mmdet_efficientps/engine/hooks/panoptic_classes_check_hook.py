@@ -79,6 +79,8 @@ class PanopticClassesCheckHook(Hook):
         dataset = getattr(runner, f'{mode}_dataloader').dataset
         meta = self._check(runner, f'{mode}_dataloader', dataset)
         evaluator = getattr(runner, f'{mode}_evaluator', None)
+        if evaluator is None:
+            return
         if isinstance(getattr(evaluator, 'dataset_meta', None), list):
             evaluator.dataset_meta = runner.visualizer.dataset_meta = meta
         for metric in getattr(evaluator, 'metrics', ()):

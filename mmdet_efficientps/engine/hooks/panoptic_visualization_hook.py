@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.evaluation import INSTANCE_OFFSET
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
@@ -138,11 +139,18 @@ class PanopticVisualizationHook(DetVisualizationHook):
         out_file: str | None = None,
     ) -> None:
         """Give one sample to the visualizer."""
+        image = load_predicted_image(
+            sample.img_path, result_shape(sample), self.backend_args
+        )
+        if not isinstance(self._visualizer, PanopticVisualizer) and is_void(
+            sample, len(self._visualizer.dataset_meta['classes'])
+        ):
+            # mmdet's visualizer fails on a map without segments.
+            sample = sample.clone()
+            del sample.pred_panoptic_seg
         self._visualizer.add_datasample(
             name,
-            load_predicted_image(
-                sample.img_path, result_shape(sample), self.backend_args
-            ),
+            image,
             data_sample=sample,
             show=show,
             wait_time=self.wait_time,
@@ -150,6 +158,22 @@ class PanopticVisualizationHook(DetVisualizationHook):
             out_file=out_file,
             step=step,
         )
+
+
+def is_void(sample: DetDataSample, num_classes: int) -> bool:
+    """Tell whether a sample has a panoptic map without a single segment.
+
+    Args:
+        sample (DetDataSample): The prediction.
+        num_classes (int): Number of classes, which is the label of void.
+
+    Returns:
+        bool: True if the map is void everywhere.
+    """
+    if 'pred_panoptic_seg' not in sample:
+        return False
+    labels = sample.pred_panoptic_seg.sem_seg % INSTANCE_OFFSET
+    return bool((labels == num_classes).all())
 
 
 def result_shape(sample: DetDataSample) -> tuple[int, int]:
@@ -183,9 +207,9 @@ def picture_name(img_path: str, dataset: Dataset) -> str:
         if it does not lie there. Its suffix is one that pictures can have.
     """
     prefixes = {
-        osp.normpath(part.data_prefix['img'])
+        osp.normpath(prefix)
         for part in _parts(dataset)
-        if (getattr(part, 'data_prefix', None) or {}).get('img')
+        if (prefix := (getattr(part, 'data_prefix', None) or {}).get('img'))
     }
     path = osp.normpath(img_path)
     name = osp.basename(path)

@@ -30,6 +30,12 @@ def boundary_distance(shape: Sequence[int], dilation_ratio: float = 0.02) -> int
 
     Returns:
         int: Width in pixels, rounded, at least 1.
+
+    Example:
+        >>> boundary_distance((300, 400))  # 2 percent of a diagonal of 500
+        10
+        >>> boundary_distance((3, 4))
+        1
     """
     return max(1, round(dilation_ratio * math.hypot(*shape)))
 
@@ -48,6 +54,13 @@ def segment_boundaries(index: np.ndarray, distance: int) -> np.ndarray:
     Returns:
         np.ndarray: Shape (H, W), bool; where not void, whether the pixel is in the
         boundary region of its segment.
+
+    Example:
+        >>> whole = np.ones((3, 5), dtype=int)
+        >>> segment_boundaries(whole, 1).astype(int)
+        array([[1, 1, 1, 1, 1],
+               [1, 0, 0, 0, 1],
+               [1, 1, 1, 1, 1]])
     """
     # The smallest type that OpenCV erodes and that holds every index exactly.
     last = index.max(initial=0)
@@ -82,11 +95,26 @@ def boundary_overlaps(
 
     Raises:
         ValueError: As :func:`~.segment_overlaps`.
+
+    Example:
+        A segment of 3 x 5 pixels has 12 at its boundary and 3 inside.
+
+        >>> whole = np.ones((3, 5), dtype=int)
+        >>> boundary_overlaps(whole, [1], whole, [1])
+        array([[ 0,  0,  0],
+               [ 0, 12,  0],
+               [ 0,  0,  3]])
     """
     distance = boundary_distance(gt_ids.shape, dilation_ratio)
-    maps = []
-    for ids, segment_ids in ((gt_ids, gt_segment_ids), (pred_ids, pred_segment_ids)):
+
+    def without_inside(
+        ids: np.ndarray, segment_ids: Sequence[int]
+    ) -> tuple[np.ndarray, Sequence[int]]:
         index = index_segments(ids, segment_ids)
         index[(index > 0) & ~segment_boundaries(index, distance)] = len(segment_ids) + 1
-        maps += [index, range(1, len(segment_ids) + 2)]
-    return segment_overlaps(*maps)
+        return index, range(1, len(segment_ids) + 2)
+
+    return segment_overlaps(
+        *without_inside(gt_ids, gt_segment_ids),
+        *without_inside(pred_ids, pred_segment_ids),
+    )

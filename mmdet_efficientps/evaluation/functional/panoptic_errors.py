@@ -13,7 +13,11 @@ from enum import IntEnum
 
 import numpy as np
 
-from .panoptic_quality import PanopticQualityStat, SegmentMatches, count_matches
+from .panoptic_quality import (
+    PanopticQualityStat,
+    SegmentMatches,
+    count_matches,
+)
 
 
 class PixelError(IntEnum):
@@ -63,6 +67,17 @@ def confused_segments(
         c counts the missed segments of class c by the class predicted there; in the
         second the false segments of class c by the true class there. The last
         column is void.
+
+    Example:
+        A segment of class 0 was predicted as class 1: missed and false.
+
+        >>> areas = np.array([[0, 0], [0, 4]])
+        >>> truth, found = [{'category': 0, 'iscrowd': 0}], [{'category': 1}]
+        >>> from mmdet_efficientps.evaluation.functional import match_segments
+        >>> matches = match_segments(areas, truth, found)
+        >>> missed, false = confused_segments(areas, matches, truth, found, 2)
+        >>> missed.tolist(), false.tolist()
+        ([[0, 1, 0], [0, 0, 0]], [[0, 0, 0], [1, 0, 0]])
     """
     # Void takes part as number 0, as in the areas.
     gt_class = np.array([num_classes, *(s['category'] for s in gt_segments)])
@@ -106,6 +121,17 @@ def quality_by_size(
     Returns:
         list[PanopticQualityStat]: Counts of each of the ``len(bounds) + 1`` buckets;
         they add up to those of the image.
+
+    Example:
+        A segment of 4 pixels has the size 2, one of 100 pixels the size 10.
+
+        >>> areas = np.array([[0, 0], [0, 4], [100, 0]])
+        >>> truth, found = [{'category': 0, 'iscrowd': 0}] * 2, [{'category': 0}]
+        >>> from mmdet_efficientps.evaluation.functional import match_segments
+        >>> matches = match_segments(areas, truth, found)
+        >>> small, large = quality_by_size(areas, matches, truth, found, 1, [5])
+        >>> small.tp, small.fn, large.tp, large.fn
+        (array([1]), array([0]), array([0]), array([1]))
     """
     gt_bucket = np.digitize(np.sqrt(areas[1:].sum(axis=1)), bounds)
     pred_bucket = np.digitize(np.sqrt(areas[:, 1:].sum(axis=0)), bounds)
@@ -140,6 +166,18 @@ def pixel_errors(
 
     Returns:
         np.ndarray: :class:`PixelError`, shape (H, W), uint8.
+
+    Example:
+        A segment of three pixels is found, but for the last one.
+
+        >>> gt, pred = np.array([[1, 1, 1]]), np.array([[1, 1, 0]])
+        >>> areas = np.array([[0, 0], [1, 2]])
+        >>> from mmdet_efficientps.evaluation.functional import match_segments
+        >>> matches = match_segments(
+        ...     areas, [{'category': 0, 'iscrowd': 0}], [{'category': 0}]
+        ... )
+        >>> [PixelError(e).name for e in pixel_errors(gt, pred, matches, [False])[0]]
+        ['NONE', 'NONE', 'INEXACT']
     """
     # One look-up for every pair of a true and a predicted segment; 0 is void.
     missed = np.append(False, matches.missed)[:, None]

@@ -110,6 +110,14 @@ def match_segments(
 
     Returns:
         SegmentMatches: The matches, and which segments are missed or false.
+
+    Example:
+        A segment of 4 pixels, 3 of which are found: the IoU is 0.75.
+
+        >>> areas = np.array([[0, 0], [1, 3]])
+        >>> match_segments(areas, [{'category': 0, 'iscrowd': 0}], [{'category': 0}])
+        SegmentMatches(gt=array([0]), pred=array([0]), iou=array([0.75]),
+                       missed=array([False]), false=array([False]))
     """
     gt_class = np.array([s['category'] for s in gt_segments], dtype=int)
     pred_class = np.array([s['category'] for s in pred_segments], dtype=int)
@@ -178,6 +186,14 @@ def panoptic_quality_stats(
     Raises:
         ValueError: If the maps differ in size, an id is not listed among the
             segments or repeats there, or a listed prediction has no pixels.
+
+    Example:
+        >>> truth = [{'id': 7, 'category': 0, 'iscrowd': 0}]
+        >>> found = [{'id': 3, 'category': 0}]
+        >>> maps = np.array([[7, 7, 7, 7]]), np.array([[3, 3, 3, 0]])
+        >>> panoptic_quality_stats(maps[0], truth, maps[1], found, 1)
+        PanopticQualityStat(iou=array([0.75]), tp=array([1]), fp=array([0]),
+                            fn=array([0]))
     """
     if gt_ids.shape != pred_ids.shape:
         raise ValueError(
@@ -217,6 +233,15 @@ def count_matches(
 
     Returns:
         PanopticQualityStat: The counts.
+
+    Example:
+        Nothing matches: one segment is missed, one false.
+
+        >>> none, all_ = np.array([], dtype=int), np.array([True])
+        >>> matches = SegmentMatches(none, none, none.astype(float), all_, all_)
+        >>> count_matches(matches, [{'category': 0}], [{'category': 1}], 2)
+        PanopticQualityStat(iou=array([0., 0.]), tp=array([0, 0]), fp=array([0, 1]),
+                            fn=array([1, 0]))
     """
     gt_class = np.array([s['category'] for s in gt_segments], dtype=int)
     pred_class = np.array([s['category'] for s in pred_segments], dtype=int)
@@ -241,6 +266,15 @@ def class_quality(stat: PanopticQualityStat) -> dict[str, np.ndarray]:
     Returns:
         dict[str, np.ndarray]: ``pq``, ``sq`` and ``rq``, each of shape (C, ) with
         values 0..1; nan for a class that neither occurs nor is predicted.
+
+    Example:
+        One match with an IoU of 0.8, one false and one missed segment.
+
+        >>> quality = class_quality(
+        ...     PanopticQualityStat(*(np.array([x]) for x in (0.8, 1, 1, 1)))
+        ... )
+        >>> quality['pq'], quality['sq'], quality['rq']
+        (array([0.4]), array([0.8]), array([0.5]))
     """
     seen = stat.tp + stat.fp + stat.fn > 0
     # Classes not seen are divided by one here and become nan below.
@@ -266,11 +300,20 @@ def summarize(
         dict[str, dict[str, float]]: For each group ``pq``, ``sq``, ``rq``, means
         over the classes seen in 0..1, and ``n``, the number of those classes. The
         means of a group without such classes are nan.
+
+    Example:
+        PQ 0.8 and 0.6 of two classes; the third does not occur.
+
+        >>> one = np.array([1, 1, 0])
+        >>> stat = PanopticQualityStat(np.array([0.8, 0.6, 0]), one, 0 * one, 0 * one)
+        >>> group = summarize(stat, {'All': [0, 1, 2]})['All']
+        >>> round(group['pq'], 6), group['n']
+        (0.7, 2)
     """
     quality = class_quality(stat)
     summary = {}
-    for group, labels in groups.items():
-        labels = np.asarray(labels, dtype=int)
+    for group, members in groups.items():
+        labels = np.asarray(members, dtype=int)
         seen = labels[~np.isnan(quality['pq'][labels])]
         summary[group] = {
             name: float(value[seen].mean()) if len(seen) else float('nan')

@@ -27,6 +27,15 @@ def decode_panoptic_seg(
 
     Raises:
         ValueError: If a value is negative or its label is above ``num_classes``.
+
+    Example:
+        Classes 0 and 1; the first instance of class 0 is 1000, void is 2.
+
+        >>> ids, segments = decode_panoptic_seg(np.array([[1000, 1, 2]]), 2)
+        >>> ids.tolist()
+        [[1001, 2, 0]]
+        >>> segments
+        [{'id': 2, 'category': 1}, {'id': 1001, 'category': 0}]
     """
     present = np.unique(constant_runs(encoded)[0])
     labels = present % INSTANCE_OFFSET
@@ -72,6 +81,13 @@ def encoded_quality_stats(
     Raises:
         ValueError: If the maps differ in size, the prediction has a label that is
             no class, or the true ids do not fit the true segments.
+
+    Example:
+        >>> truth = [{'id': 8, 'category': 0, 'iscrowd': 0}]
+        >>> ids, encoded = np.array([[8, 8, 8]]), np.array([[1000, 1000, 1]])
+        >>> stat = encoded_quality_stats(ids, truth, encoded, 2)
+        >>> stat.tp.tolist(), stat.fp.tolist(), stat.fn.tolist()
+        ([1, 0], [0, 1], [0, 0])
     """
     if gt_ids.shape != encoded.shape:
         raise ValueError(

@@ -26,6 +26,10 @@ def class_groups(
 
     Returns:
         dict[str, list[int]]: Labels of 'All', 'Things' and 'Stuff'.
+
+    Example:
+        >>> class_groups(['car', 'road', 'bus'], ['car', 'bus'], ['road'])
+        {'All': [0, 1, 2], 'Things': [0, 2], 'Stuff': [1]}
     """
     labels = {name: label for label, name in enumerate(classes)}
     return {
@@ -54,6 +58,14 @@ def quality_values(
         dict[str, float]: In percent: PQ, SQ, RQ, PQ_th, SQ_th, RQ_th, PQ_st, SQ_st,
         RQ_st, ``<class>_PQ`` and so on. Groups of classes and classes that neither
         occur nor are predicted are left out.
+
+    Example:
+        One car found with an IoU of 0.8 and one missed: PQ = 0.8 / 1.5.
+
+        >>> stat = PanopticQualityStat(*(np.array([x]) for x in (0.8, 1, 0, 1)))
+        >>> values = quality_values(stat, ['car'], class_groups(['car'], ['car'], []))
+        >>> {name: round(value, 2) for name, value in values.items() if 'car' in name}
+        {'car_PQ': 53.33, 'car_SQ': 80.0, 'car_RQ': 66.67}
     """
     summary = summarize(stat, groups)
     per_class = class_quality(stat)
@@ -130,7 +142,8 @@ def report_quality(
         tuple[dict[str, float], str]: Values in percent as of :func:`quality_values`,
         those of boundary PQ with ``Boundary_`` before the key; and tables.
     """
-    values, texts = {}, []
+    values: dict[str, float] = {}
+    texts = []
     # Without boundary PQ there are fewer stats than qualities.
     for (name, prefix), stat in zip(QUALITIES, stats, strict=False):
         named = quality_values(stat, classes, groups, classwise)

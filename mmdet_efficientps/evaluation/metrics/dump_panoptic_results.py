@@ -37,7 +37,7 @@ class DumpPanopticResults(BaseMetric):
     """
 
     default_prefix = 'panoptic_files'
-    needs = ('pred_panoptic_seg',)
+    needs: tuple[str, ...] = ('pred_panoptic_seg',)
 
     def __init__(
         self, out_dir: str, run: str = '', collect_device: str = 'gpu', **kwargs

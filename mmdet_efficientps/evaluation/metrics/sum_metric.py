@@ -57,7 +57,7 @@ class SumMetric(BaseMetric):
         self._num_samples += 1
         # The last image is kept apart: it may be a repeated one.
         if len(self.results) == 2:
-            self.results = [_sum_up(self.results)]
+            self.results: list[tuple] = [_sum_up(self.results)]
         self.results.append(counts)
 
     def compute_metrics(self, results: list[tuple]) -> dict:

@@ -124,7 +124,7 @@ class SEFreeEfficientNet(EfficientNet):
                 key by key. mmengine would skip what does not fit.
         """
         cfg = _pretrained_cfg(self.init_cfg)
-        if self.is_init or cfg is None:
+        if self.is_init or cfg is None:  # type: ignore[has-type]
             super().init_weights()
             return
         state = find_state_dict(read_checkpoint(cfg['checkpoint']))

@@ -48,7 +48,7 @@ class Float32RPNHead(RPNHead):
         **kwargs,
     ) -> tuple:
         """Make the targets of one image; arguments and result as the base class."""
-        cfg = self.train_cfg
+        cfg: dict = self.train_cfg  # type: ignore[has-type]
         shape = img_meta['img_shape'][:2]
         border = cfg['allowed_border']
         if not anchor_inside_flags(flat_anchors, valid_flags, shape, border).any():

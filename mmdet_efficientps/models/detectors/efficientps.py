@@ -154,7 +154,8 @@ class EfficientPS(TwoStagePanopticSegmentor):
                 f'{list(MASK_FORMATS)}'
             )
         x = self.extract_feat(batch_inputs)
-        detections = seg_logits = [None] * len(metas)
+        detections: list = [None] * len(metas)
+        seg_logits: list = [None] * len(metas)
         if with_panoptic or with_instances:
             proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
             detections = self.roi_head.predict(

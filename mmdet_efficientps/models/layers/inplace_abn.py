@@ -286,7 +286,7 @@ class InPlaceABN(nn.BatchNorm2d):
                 'batches, or set norm_eval'
             )
         if self.training:
-            self.num_batches_tracked.add_(1)
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         compiled = self.engine == 'compiled' or (
             self.engine == 'auto' and compiled_engine_serves(x.device.type, x.dtype)
         )
@@ -381,7 +381,7 @@ def fold_activation(
     # is not set when a module is built on its own.
     norm_cfg = dict(norm_cfg, type=norm)
     activation = nn.Identity if act_cfg is None else _class_of(act_cfg)
-    if activation is nn.Identity:
+    if act_cfg is None or activation is nn.Identity:
         return dict(norm_cfg, activation='identity'), None
     if activation is not nn.LeakyReLU:
         raise ValueError(
@@ -394,7 +394,7 @@ def fold_activation(
 
 
 @torch.no_grad()
-def adopt_batch_norm(conv: nn.Module, norm: InPlaceABN) -> None:
+def adopt_batch_norm(conv: nn.Conv2d, norm: InPlaceABN) -> None:
     """Make an iABN that holds the weights of a plain batch norm compute the same.
 
     iABN multiplies by ``|weight| + eps``. A positive weight loses ``eps`` to make
@@ -408,5 +408,5 @@ def adopt_batch_norm(conv: nn.Module, norm: InPlaceABN) -> None:
     """
     sign = torch.where(norm.weight < 0, -1.0, 1.0)
     conv.weight.mul_(sign.view(-1, 1, 1, 1))
-    norm.running_mean.mul_(sign)
+    norm.running_mean.mul_(sign)  # type: ignore[union-attr]
     norm.weight.copy_((norm.weight.abs() - norm.eps).clamp_(min=0))

@@ -33,7 +33,7 @@ class SeparableConv(DepthwiseSeparableConvModule):
         out_channels: int,
         kernel_size: int = 3,
         dilation: int | tuple[int, int] = 1,
-        norm_cfg: dict = dict(type='InPlaceABN'),
+        norm_cfg: dict | None = dict(type='InPlaceABN'),
         act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
     ) -> None:
         dilation = (dilation, dilation) if isinstance(dilation, int) else dilation

@@ -90,13 +90,13 @@ class DPC(BaseModule):
             )
             for dilation, _ in self.BRANCHES
         )
-        norm_cfg, act_cfg = fold_activation(norm_cfg, act_cfg)
+        folded_norm_cfg, folded_act_cfg = fold_activation(norm_cfg, act_cfg)
         self.reduce = ConvModule(
             len(self.BRANCHES) * in_channels,
             out_channels,
             1,
-            norm_cfg=norm_cfg,
-            act_cfg=act_cfg,
+            norm_cfg=folded_norm_cfg,
+            act_cfg=folded_act_cfg,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,13 +123,13 @@ class ASPPCell(BaseModule):
     ) -> None:
         super().__init__()
         self.aspp = ASPP(in_channels, out_channels, self.DILATIONS)
-        norm_cfg, act_cfg = fold_activation(norm_cfg, act_cfg)
+        folded_norm_cfg, folded_act_cfg = fold_activation(norm_cfg, act_cfg)
         self.reduce = ConvModule(
             len(self.DILATIONS) * out_channels,
             out_channels,
             1,
-            norm_cfg=norm_cfg,
-            act_cfg=act_cfg,
+            norm_cfg=folded_norm_cfg,
+            act_cfg=folded_act_cfg,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class MC(LSFE):
     Arguments as :class:`LSFE`.
     """
 
-    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:  # type: ignore[override]
         """(N, in_channels, h, w) to (N, out_channels, *size)."""
         return _resize(self.convs(x), size)
 

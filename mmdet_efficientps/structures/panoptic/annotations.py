@@ -82,9 +82,9 @@ def number(value: Any) -> float | int | None:
         return None
     try:
         value = float(value) if isinstance(value, str) else value
-    except ValueError:
+        return value if math.isfinite(value) else None
+    except (OverflowError, ValueError):
         return None
-    return value if math.isfinite(value) else None
 
 
 def flag(value: Any) -> int | None:
@@ -206,7 +206,7 @@ def read_json(path: str | Path, backend_args: dict[str, Any] | None = None) -> A
     try:
         # Given bytes, json finds out the encoding and skips a byte-order mark.
         return json.loads(content)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(
             f'{path} is damaged or not a json ({error}): make it again with the '
             'tool that made it'

@@ -276,7 +276,10 @@ class Canvas:
         bottom = min(bottom, self.camera.height)
         if left >= right or top >= bottom:
             return None
-        return tuple(int(SUPERSAMPLING * v) for v in (top, bottom, left, right))
+        top, bottom, left, right = (
+            int(SUPERSAMPLING * v) for v in (top, bottom, left, right)
+        )
+        return top, bottom, left, right
 
     def _fixed_point(self, polygons, roi=(0, 0, 0, 0)) -> list[np.ndarray]:
         """Pixels to the fixed-point coordinates of cv2.fillPoly within a roi."""

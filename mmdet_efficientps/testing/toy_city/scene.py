@@ -4,7 +4,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -281,8 +281,8 @@ class _Street:
                 edge = span[1]
             self.edges[side] = edge
             yard = ('terrain', grass) if rng.random() < 0.5 else ('sidewalk', paving)
-            span = (edge, side * 400.0)
-            self.strips.append(stuff.Strip(yard[0], min(span), max(span), yard[1]))
+            left, right = sorted((edge, side * 400.0))
+            self.strips.append(stuff.Strip(yard[0], left, right, yard[1]))
         self.strips.sort(key=lambda strip: strip.left)
 
     def _line_with_fronts(self, side: int) -> None:
@@ -336,10 +336,10 @@ class _Street:
         """Darken the ground on the side that the houses shade."""
         side = 1 if self.light[0] > 0 else -1
         reach = self.edges[side] - side * self.rng.uniform(2, 7)
-        span = sorted((reach, self.edges[side]))
+        left, right = sorted((reach, self.edges[side]))
         start = self.rng.uniform(2, 15)
         shadow = stuff.strip_outline(
-            self.camera, *span, start, start + self.rng.uniform(15, 60)
+            self.camera, left, right, start, start + self.rng.uniform(15, 60)
         )
         self.canvas.darken(shadow, 0.62)
 
@@ -524,7 +524,7 @@ class _Street:
             key=lambda s: abs((s.left + s.right) / 2 - edge),
             default=None,
         )
-        x = edge - side * 1.0
+        x = float(edge - side * 1.0)
         if strip is not None and np.sign(strip.left + strip.right) == side:
             x = (strip.left + strip.right) / 2
         z = rng.uniform(6, 20)
@@ -608,14 +608,12 @@ class _Street:
                 kerb = walk[0] if side > 0 else walk[1]
                 x = kerb + side * rng.uniform(0.2, 0.8)
                 z = self._distance(near, far)
-                self._later(
-                    z, lambda place=place, x=x, z=z: place(self.canvas, x, z, rng)
-                )
+                self._later(z, partial(place, self.canvas, x, z, rng))
         for _ in range(int(rng.poisson(1.3))):
             side = int(rng.choice([-1, 1]))
             x = self.walks[side][0 if side < 0 else 1] + side * rng.uniform(-0.4, 0.4)
             z = self._distance(9, 80)
-            self._later(z, lambda x=x, z=z: self._tree(x, z))
+            self._later(z, partial(self._tree, x, z))
 
     def _tree(self, x: float, z: float) -> None:
         parts = stuff.tree(self.camera, self.light, x, z, self.rng)

@@ -8,6 +8,7 @@ Poles, lights and signs are drawn thicker and larger than they are, by half or m
 in pictures of a few hundred pixels they would be too thin to be told apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -45,7 +46,7 @@ def paint_sky(canvas: Canvas, zenith: np.ndarray, rng: np.random.Generator) -> N
     rows = int(np.ceil(camera.horizon)) + 2
     fade = np.linspace(0, 1, rows)[:, None, None] ** 1.5
     sky = (1 - fade) * zenith + fade * canvas.haze_colour
-    noise = np.zeros((rows, camera.width))
+    noise: np.ndarray = np.zeros((rows, camera.width))
     for cells in (3, 6, 12, 24):
         grid = rng.normal(0, 1, (cells, 2 * cells)).astype(np.float32)
         noise += cv2.resize(
@@ -132,7 +133,7 @@ def paint_ground(canvas: Canvas, strips: list[Strip], rng: np.random.Generator) 
 
 
 def paint_markings(
-    canvas: Canvas, lanes: list[float], rng: np.random.Generator
+    canvas: Canvas, lanes: Sequence[float], rng: np.random.Generator
 ) -> None:
     """Paint lane lines at these X, which may be dashed, and maybe a crossing."""
     camera = canvas.camera
@@ -149,12 +150,12 @@ def paint_markings(
         solid = i in (0, len(lanes) - 1)
         for z in np.arange(1, 90, 3.0) if solid else starts:
             quad = on_ground(x - 0.07, x + 0.07, z, z + (3.0 if solid else dash))
-            canvas.paint([Part((quad,), white)], z)
+            canvas.paint([Part((quad,), white)], float(z))
     if rng.random() < 0.25:
-        z = rng.uniform(9, 25)
+        near = rng.uniform(9, 25)
         bars = np.arange(lanes[0] + 0.4, lanes[-1] - 0.6, 1.0)
-        quads = tuple(on_ground(x, x + 0.5, z, z + 3) for x in bars)
-        canvas.paint([Part(quads, white)], z)
+        quads = tuple(on_ground(x, x + 0.5, near, near + 3) for x in bars)
+        canvas.paint([Part(quads, white)], near)
 
 
 def _wall_grid(corner, along, up, columns, rows, fill=(0.6, 0.55)) -> np.ndarray:

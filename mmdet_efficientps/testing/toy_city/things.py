@@ -7,6 +7,7 @@ own coordinates (l ahead, s to the right, h up).
 """
 
 import colorsys
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -64,7 +65,7 @@ def _capsule(start, end, radius0: float, radius1: float) -> np.ndarray:
 
 def _extrusion(
     pose: Pose,
-    profile: np.ndarray,
+    profile: Sequence[Sequence[float]] | np.ndarray,
     width: float,
     colour: np.ndarray,
     edge_colours: dict[int, np.ndarray] | None = None,
@@ -102,10 +103,10 @@ def _extrusion(
             part = Part((pose.to_image(quad),), shade, 'plain', falloff=0.9)
             faces.append((distance, i, part))
     parts = [part for *_, part in sorted(faces, key=lambda face: (-face[0], face[1]))]
-    for s, normal in ((low, (0, -1, 0)), (high, (0, 1, 0))):
+    for s, normal in ((low, np.array([0, -1, 0])), (high, np.array([0, 1, 0]))):
         face = _on_side(profile, s)
-        if pose.sees(face.mean(0), np.array(normal)):
-            shade = colour * pose.brightness(np.array(normal))
+        if pose.sees(face.mean(0), normal):
+            shade = colour * pose.brightness(normal)
             cell = 0.12 * pose.scale
             parts.append(
                 Part((pose.to_image(face),), shade, texture or 'plain', cell, 0.75)
@@ -544,7 +545,7 @@ def person(pose: Pose, rng: np.random.Generator) -> list[Part]:
     stride = rng.uniform(0, 0.16) * rng.choice([-1, 1])
     swing = -stride * rng.uniform(0.5, 1.2)
     bent = rng.uniform(0, 0.12)
-    joints = {
+    joints: dict[str, tuple[float, float, float]] = {
         'pelvis': (0, 0, 0.53),
         'neck': (0.01, 0, 0.83),
         'head': (0.02, 0, 0.925),
@@ -566,9 +567,9 @@ def person(pose: Pose, rng: np.random.Generator) -> list[Part]:
         joints['hem'] = (0, 0, rng.uniform(0.3, 0.45))
     if rng.random() < 0.3:
         joints['bag'] = (-0.1, 0.08 * rng.choice([-1, 1]), rng.uniform(0.5, 0.68))
-    joints = {name: np.array(joint) * size for name, joint in joints.items()}
+    scaled = {name: np.array(joint) * size for name, joint in joints.items()}
     helmet = any_colour(rng, 0.5) if rng.random() < 0.2 else None
-    return _figure(pose, joints | {'size': size}, rng, helmet)
+    return _figure(pose, scaled | {'size': size}, rng, helmet)
 
 
 def rider(pose: Pose, rng: np.random.Generator, on_motorcycle: bool) -> list[Part]:
@@ -582,7 +583,7 @@ def rider(pose: Pose, rng: np.random.Generator, on_motorcycle: bool) -> list[Par
         knee, foot, hand = (0.12, 0.72), (-0.05, 0.3), (0.38, 1.04)
         spread = 0.09
     lift = 0.0 if on_motorcycle else rng.uniform(0.04, 0.2)
-    joints = {
+    joints: dict[str, tuple[float, float, float]] = {
         'pelvis': (seat[0], 0, seat[1]),
         'neck': (neck[0], 0, neck[1]),
         'head': (head[0], 0, head[1]),

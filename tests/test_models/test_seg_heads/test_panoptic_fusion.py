@@ -80,7 +80,7 @@ def reference_fusion(
     taken = torch.zeros(shape, dtype=torch.bool)
     candidates, names = list(stuff), list(range(num_things, void))
     for i in scores.argsort(descending=True).tolist():
-        # A mask that is mostly taken by surer ones, or that is none, is left out.
+        # A mask that is empty, or mostly taken by surer ones, is left out.
         mla = paste(mask_logits[i], bboxes[i], shape)
         mask = mla > 0
         if not mask.any() or (mask & taken).sum() / mask.sum() > 0.5:
@@ -400,7 +400,7 @@ def boxes_map(left, right):
         dict(mask_logits=(0, -INF)),
     ],
 )
-def test_an_instance_that_is_none_is_left_out_and_the_others_stay(broken):
+def test_a_broken_instance_is_left_out_and_the_others_stay(broken):
     assert torch.equal(two_boxes(**broken), boxes_map(1, INSTANCE_OFFSET))
 
 

@@ -4,7 +4,7 @@
 from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 from mmdet.registry import MODELS
 from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig, PixelList
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from .panoptic_fusion import COMBINATIONS, panoptic_fusion
@@ -93,7 +93,7 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
         """Score from which detections are fused."""
         return self._setting('score_thr')
 
-    def loss(self, **kwargs) -> dict:
+    def loss(self, **kwargs: object) -> dict:
         """Return no losses: nothing is learnt."""
         return {}
 
@@ -133,7 +133,9 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
             )
         ]
 
-    def _predict_single(self, results, seg_logits, img_meta, rescale) -> PixelData:
+    def _predict_single(
+        self, results: InstanceData, seg_logits: Tensor, img_meta: dict, rescale: bool
+    ) -> PixelData:
         num_channels = len(seg_logits)
         if num_channels != self.num_classes:
             raise ValueError(
@@ -143,15 +145,22 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
                 f'{self.num_stuff_classes}; make semantic_head.num_classes their sum'
             )
         results = results[results.scores >= self.score_thr]
+        height, width = img_meta['ori_shape' if rescale else 'img_shape'][:2]
         panoptic = self._fuse(
             seg_logits,
             results,
-            tuple(img_meta['ori_shape' if rescale else 'img_shape'][:2]),
+            (height, width),
             valid_logits_shape(seg_logits, img_meta),
         )
         return PixelData(sem_seg=panoptic[None])
 
-    def _fuse(self, seg_logits, results, out_shape, valid_shape) -> Tensor:
+    def _fuse(
+        self,
+        seg_logits: Tensor,
+        results: InstanceData,
+        out_shape: tuple[int, int],
+        valid_shape: tuple[float, float],
+    ) -> Tensor:
         """Make the panoptic map, (H, W) int32, of an image's confident detections."""
         return panoptic_fusion(
             seg_logits,
@@ -163,7 +172,7 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
             self.num_things_classes,
             valid_shape=valid_shape,
             overlap_thr=self._setting('overlap_thr'),
-            min_stuff_area=self._setting('min_stuff_area'),
+            min_stuff_area=int(self._setting('min_stuff_area')),
             mask_logits_scale=self._setting('mask_logits_scale'),
             combine=self.combine,
         )

@@ -53,7 +53,13 @@ class HeuristicFusionAdapter(EfficientPSFusionHead):
             ),
         )
 
-    def _fuse(self, seg_logits, results, out_shape, valid_shape) -> Tensor:
+    def _fuse(
+        self,
+        seg_logits: Tensor,
+        results: InstanceData,
+        out_shape: tuple[int, int],
+        valid_shape: tuple[float, float],
+    ) -> Tensor:
         """Make the panoptic map, (H, W) int32, of an image's confident detections."""
         check_labels(results.labels, self.num_things_classes)
         classes = semantic_argmax(seg_logits, out_shape, valid_shape)
