@@ -1,10 +1,10 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Colors of classes that have none.
 
-A name that Cityscapes, Mapillary Vistas or COCO know takes the color it has there. Every
-other class takes the color that is farthest from those taken, for eyes with normal vision
-and for color-blind ones (8 % of men do not tell red and green apart well); things are
-lighter than stuff.
+A class whose name Cityscapes, Mapillary Vistas or COCO know takes the color it has
+there. Every other class takes the color that is farthest from those taken, for eyes
+with normal vision and for color-blind ones (8 % of men do not tell red and green apart
+well); things are lighter than stuff.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Color = tuple[int, int, int]
 
 # Void and the outlines of instances are drawn in these.
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-# Lightness L* of CIELAB, 0..100, of colors chosen here. The shades of the instances of a
-# class need the room on both sides.
+# Lightness L* of CIELAB, 0..100, of colors chosen here. The instances of a class are
+# drawn in darker and lighter shades.
 THING_LIGHTNESS, STUFF_LIGHTNESS = (60, 90), (25, 55)
-# A known color nearer than this to that of another class is not taken, be it of the same
-# data set (which may have near ones by intent) or of another.
+# A known color is not taken if it is nearer than this to the color of another class: of
+# the same data set (which may have near ones by intent) or of another.
 NEAR_IN_DATA_SET, NEAR = 5.0, 12.0
 # What differs for all eyes counts twice: 10 for color-blind ones is as good as 20.
 NORMAL_SHARE = 0.5
 
-# Light that eyes with normal vision, protanopia and deuteranopia perceive of linear RGB:
-# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color
-# Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
+# What eyes with normal vision, protanopia and deuteranopia perceive of linear RGB:
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
+# Color Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
 VISIONS = np.array(
     [
         [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -58,7 +58,7 @@ def choose_colors(
     isthing: Sequence[bool],
     given: Sequence[Color | None] | None = None,
 ) -> list[Color]:
-    """Give a color to every class that has none; to the same classes, the same ones.
+    """Give a color to every class without one; the same classes get the same colors.
 
     Example::
 
@@ -72,8 +72,8 @@ def choose_colors(
             N. Defaults to None: no class has one.
 
     Returns:
-        list[Color]: RGB of all classes, N; those given stay as they are. Of the others
-        none is black or white, and no two are the same up to a thousand classes.
+        list[Color]: RGB of all classes, N; those given stay as they are. The others are
+        neither black nor white, and all different for up to a thousand classes.
 
     Raises:
         ValueError: If the arguments differ in length.
@@ -109,7 +109,7 @@ def choose_colors(
 
 
 def perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
-    """Give what eyes of three kinds see, such that a distance is how much it differs.
+    """Give what eyes of three kinds see, in coordinates whose distances are visible.
 
     The coordinates are those of DIN 99, which evens out CIELAB: there, distances of
     saturated colors, of blue ones above all, are far larger than what is seen.
@@ -141,7 +141,7 @@ def perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
 
 
 def _distances(seen: np.ndarray, color: Color) -> np.ndarray:
-    """How much colors, of :func:`perceived`, differ from one for whom it does least."""
+    """Distance of colors, of :func:`perceived`, from one: the least of the visions."""
     by_vision = np.linalg.norm(seen - perceived([color]), axis=-1)
     by_vision[:, 0] *= NORMAL_SHARE
     return by_vision.min(axis=1)
@@ -184,7 +184,7 @@ def known_colors() -> tuple[Mapping[str, Color], ...]:
         tuple[Mapping[str, Color], ...]: RGB by name of the class, as :func:`_key` gives
         it; black, the color of void, is left out.
     """
-    # Only who needs them pays for them: data sets have colors as a rule.
+    # Imported here, since most data sets have colors and do not need them.
     from cityscapesscripts.helpers.labels import labels
     from mmdet.datasets import CocoPanopticDataset
 
@@ -202,21 +202,21 @@ def known_colors() -> tuple[Mapping[str, Color], ...]:
 
 
 def _vistas(name: str) -> list[dict]:
-    """Classes of a label table: the file alone, for its room is above this one."""
+    """Classes of a label table. Reads the file: its module is on a floor above."""
     folder = Path(__file__).parents[2] / 'datasets' / 'labels'
     return json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))['classes']
 
 
 def _key(name: str) -> str:
-    """Give what the ways to write the name of a class have in common.
+    """Reduce the name of a class to what all spellings of it have in common.
 
-    Neither case, signs, blanks and plural count, nor the endings of COCO's classes.
+    Case, signs, blanks, plural and the endings of COCO's classes do not count.
 
     Example::
 
-        >>> [_key(name) for name in ('Traffic Lights', 'traffic_light', 'sky-other-merged')]
+        >>> [_key(n) for n in ('Traffic Lights', 'traffic_light', 'sky-other-merged')]
         ['trafficlight', 'trafficlight', 'sky']
-        >>> [_key(name) for name in ('bus', 'buses', 'horses', 'bodies', 'grass', 'people')]
+        >>> [_key(n) for n in ('bus', 'buses', 'horses', 'bodies', 'grass', 'people')]
         ['bus', 'bus', 'hors', 'body', 'grass', 'person']
     """
     words = re.findall(r'[^\W_]+', name.casefold())
