@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""mmdet's panoptic metric on data sets that are not laid out as COCO is."""
+"""mmdet's panoptic metric on data sets with another layout than COCO's."""
 
 import os.path as osp
 
@@ -13,14 +13,14 @@ def adapt_coco_panoptic_metric(
 ) -> None:
     """Make mmdet's ``CocoPanopticMetric`` count by the labels and files of a data set.
 
-    It takes the order of the categories in ``ann_file`` for that of the labels, and the
-    name of a photograph for that of its PNG. Where it needs no ``ann_file`` it needs a
-    ``seg_prefix`` nevertheless. What is wrong of this for the data set is put right in
-    the metric; calling this again changes nothing.
+    By itself it takes the order of the categories in ``ann_file`` for that of the
+    labels and finds PNGs by the names of the photographs, and without ``ann_file`` it
+    still needs ``seg_prefix``. All three are set here by the data set. Calling this
+    again changes nothing.
 
     Args:
         metric (CocoPanopticMetric): The metric, changed in place.
-        dataset (BaseDataset): Data set it is for, or a wrapper of such.
+        dataset (BaseDataset): The data set that is evaluated, or a wrapper of it.
         classes (tuple[str, ...]): Names of its classes in the order of the labels.
     """
     if metric.seg_prefix is None:
@@ -35,8 +35,9 @@ def adapt_coco_panoptic_metric(
             image = metric._coco_api.imgs[annotation['image_id']]
             image['segm_file'] = annotation['file_name']
     if metric.tmp_dir is not None:
-        # What it computes image by image knows photographs only. All processes write
-        # where the first one reads, and the folder lives as long as the metric.
+        # Computing image by image takes the names of photographs for those of PNGs,
+        # so it computes at the end. All processes write where the first one reads,
+        # and the folder lives as long as the metric.
         prefix = [metric.outfile_prefix]
         broadcast_object_list(prefix)
         metric.outfile_prefix = prefix[0]

@@ -3,7 +3,8 @@
 
 Ground truth and predictions are each a panoptic json, see
 :mod:`mmdet_efficientps.structures.panoptic.annotations`, and a folder of PNGs, by
-default beside the json and of its name. Only the ground truth needs ``categories``.
+default the one beside the json that has its name. Only the ground truth needs
+``categories``.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class PanopticFiles:
     """A panoptic json and its folder of PNGs.
 
     Attributes:
-        name (str): What it is, for messages: 'ground truth' or 'prediction'.
+        name (str): 'ground truth' or 'prediction', for messages.
         folder (Path): Folder of the PNGs.
         content (PanopticAnnotations): The json.
     """
@@ -113,8 +114,8 @@ def evaluate_panoptic_files(
         nproc (int): Number of processes. Defaults to 1.
 
     Returns:
-        PanopticFilesQuality: Counts, to be made values by
-        :func:`~.quality_report.report_quality`.
+        PanopticFilesQuality: Counts; :func:`~.quality_report.report_quality` turns
+        them into values.
 
     Raises:
         ValueError: If something is wrong with the files; the text lists all problems
@@ -155,7 +156,7 @@ def evaluate_panoptic_files(
 def pair_annotations(
     gt: PanopticFiles, pred: PanopticFiles, problems: ProblemList
 ) -> list[tuple[dict, dict]]:
-    """Find the prediction of every image and note what is missing or too much.
+    """Find the prediction of every image and note missing and surplus ones.
 
     Args:
         gt (PanopticFiles): Ground truth.
@@ -166,7 +167,7 @@ def pair_annotations(
         list[tuple[dict, dict]]: Annotations of the images that both have, true and
         predicted, in the order of the ground truth.
     """
-    # One image, whether its id is written as a number or as a text.
+    # 1 and '1' are the id of the same image.
     true, predicted = (
         {str(image_id): entry for image_id, entry in files.content.annotations.items()}
         for files in (gt, pred)
@@ -318,7 +319,7 @@ def _check_segments(
             sorted(set(listed) - area_of.keys()),
         )
     else:
-        # A true segment without pixels is one that was missed; its area is 0.
+        # A true segment may have no pixels: its area is 0 and it counts as missed.
         note(
             'ids whose area in the json is not that in the PNG',
             [

@@ -2,8 +2,8 @@
 """Boundary regions of segments.
 
 Source: Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation
-Evaluation" (CVPR 2021). The boundary region of a segment are its pixels that lie
-within a distance d of its contour. As in the authors' evaluators the distance is
+Evaluation" (CVPR 2021). The boundary region of a segment consists of its pixels that
+lie within a distance d of its contour. As in the authors' evaluators the distance is
 counted in king's moves (diagonal steps count one) and the image border cuts segments
 like a contour.
 """
@@ -67,7 +67,7 @@ def segment_boundaries(index: np.ndarray, distance: int) -> np.ndarray:
     dtype = np.uint8 if last < 2**8 else np.uint16 if last < 2**16 else np.float32
     index = np.ascontiguousarray(index, dtype=dtype)
     square = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
-    # What is beyond the border is void for the one and out of mind for the other.
+    # Beyond the image border the minimum sees void, and the maximum nothing.
     lowest = cv2.erode(index, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return lowest != cv2.dilate(index, square)
 
@@ -91,7 +91,7 @@ def boundary_overlaps(
     Returns:
         np.ndarray: Pixels, shape (G + 2, P + 2), int64; as
         :func:`~.segment_overlaps` with one more row and column, the last, for the
-        pixels inside of segments. Row and column 0 are all of void.
+        pixels inside segments. Row and column 0 hold all of void.
 
     Raises:
         ValueError: As :func:`~.segment_overlaps`.

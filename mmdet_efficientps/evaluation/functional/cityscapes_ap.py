@@ -16,7 +16,7 @@ from pycocotools import mask as mask_api
 
 from mmdet_efficientps.structures.run_length_masks import rle_intersections
 
-# Ids below are groups of objects for cityscapesscripts.
+# cityscapesscripts takes objects with smaller ids for crowds.
 _FIRST_OBJECT_ID = 1000
 
 
@@ -25,8 +25,8 @@ class InstanceOverlaps:
     """Detections and true objects of one image: a few kilobytes instead of masks.
 
     Attributes:
-        gt_labels (np.ndarray): Classes of the G true objects and groups, (G, ).
-        gt_is_group (np.ndarray): Whether they are groups, (G, ), bool.
+        gt_labels (np.ndarray): Classes of the G true objects and crowds, (G, ).
+        gt_is_crowd (np.ndarray): Whether they are crowds, (G, ), bool.
         gt_areas (np.ndarray): Their pixels, (G, ).
         pred_labels (np.ndarray): Classes of the P detections, (P, ).
         pred_scores (np.ndarray): Their scores, (P, ), float.
@@ -36,7 +36,7 @@ class InstanceOverlaps:
     """
 
     gt_labels: np.ndarray
-    gt_is_group: np.ndarray
+    gt_is_crowd: np.ndarray
     gt_areas: np.ndarray
     pred_labels: np.ndarray
     pred_scores: np.ndarray
@@ -48,7 +48,7 @@ class InstanceOverlaps:
 def instance_overlaps(
     gt_rles: Sequence[dict],
     gt_labels: Sequence[int],
-    gt_is_group: Sequence[bool],
+    gt_is_crowd: Sequence[bool],
     void_rle: dict,
     pred_rles: Sequence[dict],
     pred_labels: Sequence[int],
@@ -57,12 +57,14 @@ def instance_overlaps(
     """Count what detections and true objects of an image have in common.
 
     Args:
-        gt_rles (Sequence[dict]): Codes of the G true objects and groups.
+        gt_rles (Sequence[dict]): Run-length masks of the G true objects and
+            crowds.
         gt_labels (Sequence[int]): Their classes.
-        gt_is_group (Sequence[bool]): Whether they are groups, which need not be found
+        gt_is_crowd (Sequence[bool]): Whether they are crowds, which need not be found
             and may be found in parts.
-        void_rle (dict): Code of the pixels where anything may be found.
-        pred_rles (Sequence[dict]): Codes of the P detections, of the same size.
+        void_rle (dict): Run-length mask of the pixels where anything may be found.
+        pred_rles (Sequence[dict]): Run-length masks of the P detections, of the
+            same size.
         pred_labels (Sequence[int]): Their classes.
         pred_scores (Sequence[float]): Their scores.
 
@@ -86,7 +88,7 @@ def instance_overlaps(
     rles = [pred_rles[k] for k in seen]
     return InstanceOverlaps(
         gt_labels=np.array(gt_labels, dtype=int),
-        gt_is_group=np.array(gt_is_group, dtype=bool),
+        gt_is_crowd=np.array(gt_is_crowd, dtype=bool),
         gt_areas=np.array([int(mask_api.area(rle)) for rle in gt_rles], dtype=np.int64),
         pred_labels=np.array(pred_labels, dtype=int)[seen],
         pred_scores=np.array(pred_scores, dtype=float)[seen],
@@ -134,14 +136,14 @@ def _official_matches(image: InstanceOverlaps, num_classes: int) -> dict:
     predictions: dict[int, list[dict]] = {label: [] for label in range(num_classes)}
     objects = [
         {
-            'instID': number + (0 if is_group else _FIRST_OBJECT_ID),
+            'instID': number + (0 if is_crowd else _FIRST_OBJECT_ID),
             'pixelCount': area,
             'medDist': -1,
             'distConf': 0.0,
             'matchedPred': [],
         }
-        for number, (is_group, area) in enumerate(
-            zip(image.gt_is_group.tolist(), image.gt_areas.tolist(), strict=True)
+        for number, (is_crowd, area) in enumerate(
+            zip(image.gt_is_crowd.tolist(), image.gt_areas.tolist(), strict=True)
         )
     ]
     for label, entry in zip(image.gt_labels.tolist(), objects, strict=True):

@@ -24,10 +24,11 @@ def match_coco_masks(
     """Match the detections of one image with ``COCOeval.evaluate``.
 
     Args:
-        gt_rles (Sequence[dict]): Codes of the true objects and crowds.
+        gt_rles (Sequence[dict]): Run-length masks of the true objects and crowds.
         gt_labels (Sequence[int]): Their classes.
         gt_is_crowd (Sequence[bool]): Whether they are crowds.
-        pred_rles (Sequence[dict]): Codes of the detections, of the same size.
+        pred_rles (Sequence[dict]): Run-length masks of the detections, of the same
+            size.
         pred_labels (Sequence[int]): Their classes.
         pred_scores (Sequence[float]): Their scores.
         num_classes (int): Number of thing classes C.
@@ -96,7 +97,7 @@ def _coco(annotations: list[dict], num_classes: int) -> COCO:
         annotation.update(id=number, image_id=0, area=area)
     coco = COCO()
     coco.dataset = {
-        # The size is asked for, but codes have their own.
+        # COCOeval asks for the size, but run-length masks have their own.
         'images': [{'id': 0, 'height': None, 'width': None}],
         'categories': [{'id': label} for label in range(num_classes)],
         'annotations': annotations,

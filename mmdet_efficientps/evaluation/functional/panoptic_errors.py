@@ -1,8 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""What kind of errors a panoptic prediction makes, where, and how large they are.
+"""The errors of a panoptic prediction: of which kind, where, and how large.
 
-All of it follows from the areas in which segments overlap and from the matches on which
-panoptic quality rests, so that the counts here add up to those of the metric.
+All of it follows from the areas in which segments overlap and from the matches of
+panoptic quality, so that the counts here add up to those of the metric.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class PixelError(IntEnum):
     """What is wrong with a pixel.
 
     Attributes:
-        NONE: Nothing: it is in a true segment and in the prediction matched to it.
-        INEXACT: The segments there have their matches, or count for nothing, but are
-            not matched to each other: an outline is not exact.
+        NONE: Nothing. It is in a true segment and in the prediction matched to it.
+        INEXACT: The two segments there are not matched to each other, but each has a
+            match elsewhere or is not counted: an outline is not exact.
         MISSED: It is in a true segment that has no match.
         FALSE: It is in a predicted segment that counts as false.
         MISSED_AND_FALSE: Both: something else was predicted.
@@ -48,11 +48,11 @@ def confused_segments(
     pred_segments: Sequence[Mapping],
     num_classes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count what was in the place of segments that were missed or are false.
+    """Count what was in the place of missed and of false segments.
 
-    What was in the place of a segment is the segment of the other side with the
-    largest part of its area, or void. It may have the same class: too small an
-    overlap, one of several parts, or a union of several.
+    In the place of a true segment is the predicted segment, or void, that covers the
+    largest part of it; in the place of a predicted segment a true one likewise. Both
+    may be of one class: the overlap was too small, or one is a part of the other.
 
     Args:
         areas (np.ndarray): Pixels of each pair, shape (G + 1, P + 1), as

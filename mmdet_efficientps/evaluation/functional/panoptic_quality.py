@@ -52,7 +52,7 @@ class PanopticQualityStat:
             other (PanopticQualityStat): Counts of the same classes.
 
         Returns:
-            PanopticQualityStat: The sum; the operands stay as they are.
+            PanopticQualityStat: The sum; neither operand is changed.
         """
         return PanopticQualityStat(
             self.iou + other.iou,
@@ -109,7 +109,7 @@ def match_segments(
             Defaults to None.
 
     Returns:
-        SegmentMatches: Matches and what is left without one.
+        SegmentMatches: The matches, and which segments are missed or false.
 
     Example:
         A segment of 4 pixels, 3 of which are found: the IoU is 0.75.
@@ -278,7 +278,7 @@ def class_quality(stat: PanopticQualityStat) -> dict[str, np.ndarray]:
         (array([0.4]), array([0.8]), array([0.5]))
     """
     seen = stat.tp + stat.fp + stat.fn > 0
-    # Classes not seen divide by one and are blanked below.
+    # Classes not seen are divided by one here and become nan below.
     weight = np.where(seen, stat.tp + 0.5 * stat.fp + 0.5 * stat.fn, 1)
     quality = {
         'pq': stat.iou / weight,
@@ -300,7 +300,7 @@ def summarize(
     Returns:
         dict[str, dict[str, float]]: For each group ``pq``, ``sq``, ``rq``, means
         over the classes seen in 0..1, and ``n``, the number of those classes. The
-        means of a group without any are nan.
+        means of a group without such classes are nan.
 
     Example:
         PQ 0.8 and 0.6 of two classes; the third does not occur.

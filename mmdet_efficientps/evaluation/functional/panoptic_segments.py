@@ -26,7 +26,7 @@ def decode_panoptic_seg(
         the ``id`` and ``category`` of every segment. The input stays as it is.
 
     Raises:
-        ValueError: If a code is negative or has a label above ``num_classes``.
+        ValueError: If a value is negative or its label is above ``num_classes``.
 
     Example:
         Classes 0 and 1; the first instance of class 0 is 1000, void is 2.
@@ -45,13 +45,13 @@ def decode_panoptic_seg(
             f'the prediction has labels {np.unique(wrong)}, but there are '
             f'{num_classes} classes'
         )
-    # One more than the code, because 0 is a valid code but the id of void.
+    # One more, because 0 is a segment in the encoding and void among the ids.
     pred_ids = np.add(encoded, 1, dtype=np.int32)
-    for code in present[labels == num_classes]:
-        pred_ids[encoded == code] = VOID_ID
+    for value in present[labels == num_classes]:
+        pred_ids[encoded == value] = VOID_ID
     segments = [
-        {'id': int(code) + 1, 'category': int(label)}
-        for code, label in zip(present, labels, strict=True)
+        {'id': int(value) + 1, 'category': int(label)}
+        for value, label in zip(present, labels, strict=True)
         if label != num_classes
     ]
     return pred_ids, segments
@@ -79,8 +79,8 @@ def encoded_quality_stats(
         PanopticQualityStat: Counts of this image.
 
     Raises:
-        ValueError: If the maps differ in size, a code is none, or the true ids do
-            not fit the true segments.
+        ValueError: If the maps differ in size, the prediction has a label that is
+            no class, or the true ids do not fit the true segments.
 
     Example:
         >>> truth = [{'id': 8, 'category': 0, 'iscrowd': 0}]
@@ -94,8 +94,8 @@ def encoded_quality_stats(
             f'maps differ in size: ground truth {gt_ids.shape}, prediction '
             f'{encoded.shape}'
         )
-    gt_runs, codes, lengths = constant_runs(gt_ids, encoded)
-    pred_runs, pred_segments = decode_panoptic_seg(codes, num_classes)
+    gt_runs, encoded_runs, lengths = constant_runs(gt_ids, encoded)
+    pred_runs, pred_segments = decode_panoptic_seg(encoded_runs, num_classes)
     return panoptic_quality_stats(
         gt_runs, gt_segments, pred_runs, pred_segments, num_classes, lengths=lengths
     )

@@ -8,7 +8,7 @@ from terminaltables import AsciiTable
 
 from .panoptic_quality import PanopticQualityStat, class_quality, summarize
 
-# What is measured, and the prefix of its keys.
+# Title and prefix of the keys of each measure.
 QUALITIES = (('Panoptic quality', ''), ('Boundary panoptic quality', 'Boundary_'))
 # Suffix of the keys of each group, as mmdet's CocoPanopticMetric names them.
 GROUP_SUFFIX = {'All': '', 'Things': '_th', 'Stuff': '_st'}
@@ -45,7 +45,7 @@ def quality_values(
     groups: Mapping[str, Sequence[int]],
     classwise: bool = True,
 ) -> dict[str, float]:
-    """Name the values of a test.
+    """Give the values of a test by name.
 
     Args:
         stat (PanopticQualityStat): Counts over all images.
@@ -56,8 +56,8 @@ def quality_values(
 
     Returns:
         dict[str, float]: In percent: PQ, SQ, RQ, PQ_th, SQ_th, RQ_th, PQ_st, SQ_st,
-        RQ_st and ``<class>_PQ`` and so on. Groups and classes that neither occur
-        nor are predicted are left out.
+        RQ_st, ``<class>_PQ`` and so on. Groups of classes and classes that neither
+        occur nor are predicted are left out.
 
     Example:
         One car found with an IoU of 0.8 and one missed: PQ = 0.8 / 1.5.
@@ -86,7 +86,7 @@ def quality_table(
     classes: Sequence[str],
     groups: Mapping[str, Sequence[int]],
 ) -> str:
-    """Lay out the values of a test.
+    """Lay out the values of a test as a table.
 
     Args:
         stat (PanopticQualityStat): Counts over all images.

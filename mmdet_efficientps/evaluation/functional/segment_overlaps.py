@@ -1,10 +1,9 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Areas in which the segments of two id maps overlap.
 
-Maps of segments are piecewise constant, so nothing here looks at every pixel twice:
-two vector compares find where a run of equal pixels ends, and the rest works on the
-few thousand runs of a street scene instead of its millions of pixels. On maps without
-runs (noise) the results are the same and the time is that of the pixels.
+A street scene has millions of pixels but only a few thousand runs of equal ones, so
+the runs are found first and everything else works on them. On maps without runs
+(noise) the results are the same and the time grows with the number of pixels.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Intersection over union of classes, as the pixel-level Cityscapes script has it."""
+"""Intersection over union of classes, as Cityscapes' pixel-level script has it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,7 +46,7 @@ def count_classes(
             f'the prediction has labels {pred_labels.min()}..{pred_labels.max()}, but '
             f'there are {num_classes} classes'
         )
-    # Ids begin at 1.
+    # Labels become ids, which begin at 1.
     areas = segment_overlaps(
         gt_ids,
         [segment['id'] for segment in gt_segments],

@@ -26,19 +26,19 @@ class CityscapesInstanceAPMetric(InstanceMetric):
     """AP and AP50 of instances by the definition of Cityscapes, in percent.
 
     Equal to ``evalInstanceLevelSemanticLabeling`` of cityscapesscripts: average over
-    overlaps of 0.5 to 0.95 and over classes; true objects below 100 pixels, groups and
+    overlaps of 0.5 to 0.95 and over classes; true objects below 100 pixels, crowds and
     void are ignored regions. Works for every :class:`PanopticDataset`.
 
     The keys are AP, AP50 and, with ``classwise``, ``<class>_AP`` and ``<class>_AP50``.
-    Classes of which the set shows no object are left out.
+    Classes without an object in the data set are left out.
 
     Args:
         void_from_instance_ids (bool | None): Single caravans and trailers are void in
             the panoptic PNGs of Cityscapes. The official script reads instanceIds
             PNGs, where they have ids of their own that it does not take for void.
-            True reads void from those PNGs, too, and gives the official numbers;
-            False takes that of the panoptic PNG; None decides by the name of the
-            panoptic PNG, which is that of Cityscapes or another. Defaults to None.
+            True reads void from those PNGs and gives the official numbers; False
+            takes void from the panoptic PNG; None is True where panoptic PNGs are
+            named as in Cityscapes, else False. Defaults to None.
         **kwargs: Arguments of :class:`InstanceMetric`.
     """
 
@@ -63,7 +63,7 @@ class CityscapesInstanceAPMetric(InstanceMetric):
             InstanceOverlaps: The counts.
 
         Raises:
-            FileNotFoundError: If the instanceIds PNG is wanted and missing.
+            FileNotFoundError: If the instanceIds PNG is needed and missing.
         """
         official = self.void_from_instance_ids
         if official is None:
@@ -71,7 +71,7 @@ class CityscapesInstanceAPMetric(InstanceMetric):
         return instance_overlaps(
             truth.rles,
             truth.labels,
-            truth.is_group,
+            truth.is_crowd,
             self._official_void(sample) if official else truth.void_rle,
             detected.rles,
             detected.labels,
@@ -107,8 +107,9 @@ class CityscapesInstanceAPMetric(InstanceMetric):
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'{path} does not exist. Put the instanceIds PNGs of Cityscapes there, '
-                'or set void_from_instance_ids=False of CityscapesInstanceAPMetric: '
-                'void is then that of the panoptic PNG, and AP not quite the official'
+                'or set void_from_instance_ids=False in CityscapesInstanceAPMetric: '
+                'void is then taken from the panoptic PNG, and AP may differ a little '
+                'from the official one'
             ) from error
         ids = mmcv.imfrombytes(content, flag='unchanged')
         (void_rle,) = segments_to_rle(np.isin(ids, _IGNORED_IDS), [True])

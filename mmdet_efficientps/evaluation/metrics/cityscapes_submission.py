@@ -21,7 +21,7 @@ from .sample_fields import get_prediction
 
 @METRICS.register_module()
 class CityscapesSubmission(DumpPanopticResults):
-    """Write predictions as the three Cityscapes benchmarks want them, and no metric.
+    """Write predictions as the three Cityscapes benchmarks want them; measure nothing.
 
     Files, with the label ids of cityscapesscripts in all of them::
 
@@ -30,8 +30,8 @@ class CityscapesSubmission(DumpPanopticResults):
         instance/masks/<image id>_<number>.png       instance
         semantic/<image id>.png                      label ids
 
-    The panoptic entry of an image is written last, so that a test that was stopped
-    goes on with the images that are not complete. Ground truth is not needed.
+    The panoptic entry of an image is written last, so that a test that was
+    stopped continues with the images that are not complete. Ground truth is not needed.
 
     Args:
         out_dir (str): Folder for the files, shared by all processes.
@@ -39,7 +39,7 @@ class CityscapesSubmission(DumpPanopticResults):
         **kwargs: Other arguments of :class:`DumpPanopticResults`.
 
     Raises:
-        FileExistsError: If the folder has other predictions.
+        FileExistsError: If the folder holds predictions of another run.
     """
 
     default_prefix = 'cityscapes_submission'
@@ -91,7 +91,8 @@ class CityscapesSubmission(DumpPanopticResults):
         if wrong:
             raise ValueError(
                 'the category ids of the annotation file are not the label ids of '
-                f'cityscapesscripts: {"; ".join(wrong)}. A submission needs those of '
+                f'cityscapesscripts: {"; ".join(wrong)}. Make the annotation file '
+                'again with tools/prepare_dataset.py cityscapes, or with '
                 'createPanopticImgs without --use-train-id'
             )
         return np.array(list(expected.values()), dtype=np.uint8)
@@ -103,7 +104,7 @@ class CityscapesSubmission(DumpPanopticResults):
             results (list): Ids of the images of all processes.
 
         Returns:
-            dict: Nothing.
+            dict: Empty.
         """
         super().compute_metrics(results)
         folder = self.output.folder

@@ -16,13 +16,13 @@ from .instance_metric import DetectedInstances, InstanceMetric, TrueInstances
 class CocoMaskAPMetric(InstanceMetric):
     """COCO's average precision of masks, in percent.
 
-    Computed by pycocotools. It knows no void: detections where nothing is labelled
-    are false ones. Works for every :class:`PanopticDataset`, which mmdet's
-    ``CocoMetric`` does not: it reads boxes and polygons from a json of its own.
+    Computed by pycocotools, which has no void: detections where nothing is labelled
+    are false positives. Works for every :class:`PanopticDataset`, unlike
+    mmdet's ``CocoMetric``, which reads boxes and polygons from a json of its own.
 
     The keys are AP, AP50, AP75, AP_s, AP_m, AP_l (objects below 32 x 32 pixels, below
     96 x 96, above) and, with ``classwise``, ``<class>_AP``, ``<class>_AP50``. Classes
-    and sizes of which the set shows no object are left out.
+    and sizes without an object in the data set are left out.
 
     Args:
         **kwargs: Arguments of :class:`InstanceMetric`.
@@ -31,7 +31,7 @@ class CocoMaskAPMetric(InstanceMetric):
     default_prefix = 'coco'
     title = 'AP of masks by the definition of COCO'
 
-    # the names of the first of COCOeval.stats
+    # names of the first six of COCOeval.stats
     STATS = ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l')
 
     def match(
@@ -50,7 +50,7 @@ class CocoMaskAPMetric(InstanceMetric):
         return match_coco_masks(
             truth.rles,
             truth.labels,
-            truth.is_group,
+            truth.is_crowd,
             detected.rles,
             detected.labels,
             detected.scores,

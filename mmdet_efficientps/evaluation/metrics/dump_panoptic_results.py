@@ -24,20 +24,20 @@ from .sample_fields import get_prediction
 class DumpPanopticResults(BaseMetric):
     """Write the panoptic predictions of a test as COCO-panoptic json and PNGs.
 
-    Every process writes the PNGs of its images into one shared folder, the main one
-    the json when all are there. The data set has to be a :class:`PanopticDataset`, or
-    to give ``categories`` in its metainfo.
+    Every process writes the PNGs of its images into one shared folder; the main one
+    writes the json when all are there. The data set has to be a
+    :class:`PanopticDataset`, or to give ``categories`` in its metainfo.
 
     Args:
         out_dir (str): Folder for the files, see :class:`PanopticOutput`.
-        run (str): What tells this run from others. A test that was stopped can be
+        run (str): Identifies checkpoint and config. A test that was stopped can be
             continued in its folder with the same ``run``. Defaults to ''.
         collect_device (str): Argument of ``BaseMetric``. Defaults to 'gpu', which
             stands for the collectives of any backend.
         **kwargs: Other arguments of ``BaseMetric``.
 
     Raises:
-        FileExistsError: If the folder has other predictions.
+        FileExistsError: If the folder holds predictions of another run.
     """
 
     default_prefix = 'panoptic_files'
@@ -69,7 +69,7 @@ class DumpPanopticResults(BaseMetric):
         """
         if 'categories' not in self.dataset_meta:
             raise KeyError(
-                "the data set gives no 'categories' in its metainfo, of which the "
+                "the data set gives no 'categories' in its metainfo, from which the "
                 'category ids are taken: use a PanopticDataset'
             )
         category_ids = [c['id'] for c in self.dataset_meta['categories']]
@@ -108,7 +108,7 @@ class DumpPanopticResults(BaseMetric):
             results (list): Ids of the images of all processes.
 
         Returns:
-            dict: Nothing.
+            dict: Empty.
 
         Raises:
             FileNotFoundError: If images are missing in the folder.
@@ -116,8 +116,8 @@ class DumpPanopticResults(BaseMetric):
         missing = set(results) - self.output.annotations().keys()
         if missing:
             raise FileNotFoundError(
-                f'{len(missing)} predictions are not in {self.output.folder}: it has '
-                'to be the same folder for all processes'
+                f'{len(missing)} predictions are not in {self.output.folder}. Choose a '
+                'folder that all processes share'
             )
         self.output.finish(self.dataset_meta['categories'])
         print_log(

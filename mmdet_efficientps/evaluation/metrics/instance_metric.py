@@ -22,14 +22,14 @@ class TrueInstances:
     """Things of a ground truth.
 
     Attributes:
-        labels (list[int]): Class of each object or group.
-        is_group (list[bool]): Whether it is a group (crowd).
-        rles (list[dict]): Its run-length code.
-        void_rle (dict): Code of the pixels without a label.
+        labels (list[int]): Class of each object or crowd.
+        is_crowd (list[bool]): Whether it is a crowd.
+        rles (list[dict]): Its run-length mask.
+        void_rle (dict): Run-length mask of the pixels without a label.
     """
 
     labels: list[int]
-    is_group: list[bool]
+    is_crowd: list[bool]
     rles: list[dict]
     void_rle: dict
 
@@ -41,7 +41,7 @@ class DetectedInstances:
     Attributes:
         labels (list[int]): Class of each.
         scores (list[float]): Score of each.
-        rles (list[dict]): Run-length code of each.
+        rles (list[dict]): Run-length mask of each.
     """
 
     labels: list[int]
@@ -109,7 +109,7 @@ class InstanceMetric(SumMetric):
             data_batch (dict): Not used.
             data_samples (Sequence[dict]): Each with ``img_id``, ``seg_map_path``,
                 ``segments_info`` and ``pred_instances``: ``labels`` and ``scores``
-                (N, ), ``masks`` (N, H, W) bool on any device, or N run-length codes.
+                (N, ), ``masks`` (N, H, W) bool on any device, or N run-length masks.
 
         Raises:
             KeyError: If the data sample lacks one of these.
@@ -201,7 +201,7 @@ def _table(
     per_class: dict[str, np.ndarray],
     classes: Sequence[str],
 ) -> str:
-    """Lay values over all classes and of each class out in percent."""
+    """Lay out values over all classes and of each class in percent."""
 
     def cell(value: float) -> str:
         return '-' if np.isnan(value) else f'{100 * value:.2f}'

@@ -34,8 +34,8 @@ class PanopticQualityMetric(SumMetric):
 
     The keys are PQ, SQ, RQ, PQ_th, SQ_th, RQ_th, PQ_st, SQ_st, RQ_st and, with
     ``classwise``, ``<class>_PQ`` and so on. With ``boundary`` there are the same
-    once more for boundary PQ, as ``Boundary_PQ`` and so on. Classes and groups of
-    which the set shows nothing and the model predicts nothing are left out.
+    once more for boundary PQ, as ``Boundary_PQ`` and so on. Classes
+    that neither occur in the data set nor are predicted are left out.
 
     Args:
         classwise (bool): Whether to return the values of each class too; they are

@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""What metrics read of a data sample, with errors that say what to change."""
+"""Reading of data samples, with errors that say what to change."""
 
 import os
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def get_prediction(sample: Mapping, key: str) -> Any:
         Any: The prediction.
 
     Raises:
-        KeyError: If there is none.
+        KeyError: If the sample lacks it.
     """
     if key not in sample:
         raise KeyError(
@@ -69,10 +69,10 @@ def load_gt_ids(sample: Mapping, backend_args: dict | None = None) -> np.ndarray
     return read_panoptic_png(path, backend_args=backend_args)
 
 
-# Every metric of an evaluator wants the ground truth of the same few images.
+# All metrics of an evaluator ask for the ground truth of the same images.
 @lru_cache(maxsize=4)
 def _load_once(path: str, stamp: tuple[int, int]) -> np.ndarray:
-    """Read a local PNG unless it is one of the last; ``stamp`` tells a new one."""
+    """Read a local PNG, or recall one of the last; ``stamp`` changes with the file."""
     ids = read_panoptic_png(path)
     ids.flags.writeable = False
     return ids

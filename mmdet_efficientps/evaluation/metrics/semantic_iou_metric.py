@@ -40,7 +40,7 @@ class SemanticIoUMetric(SumMetric):
         **kwargs: Arguments of :class:`SumMetric`.
 
     Raises:
-        ValueError: If ``source`` is neither of the two.
+        ValueError: If ``source`` is another value.
     """
 
     default_prefix = 'semantic'

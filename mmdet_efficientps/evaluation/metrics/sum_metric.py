@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Metrics of which the counts of images add up."""
+"""Metrics computed from sums over the images."""
 
 from abc import abstractmethod
 from functools import reduce
@@ -11,14 +11,14 @@ from mmengine.evaluator import BaseMetric
 
 
 class SumMetric(BaseMetric):
-    """Base of metrics that need no more than sums over the images.
+    """Base of metrics that need nothing but sums over the images.
 
     A process keeps the sum of its images, not a result for each, and only the sums
-    travel between processes: through the collectives of ``torch.distributed``, not
-    through files in a temporary folder as by default in MMEngine.
+    travel between processes: through the collectives of ``torch.distributed``, where
+    MMEngine by default uses files in a temporary folder.
 
-    A subclass calls :meth:`add` in ``process`` once for each data sample, in their
-    order, and turns the sums into values in :meth:`compute_from_sums`.
+    A subclass calls :meth:`add` in ``process`` once for each data sample, in order, and
+    turns the sums into values in :meth:`compute_from_sums`.
 
     The sampler of a distributed test may repeat images to give every process the same
     number. As in MMEngine sample i of process r is taken for image
@@ -55,7 +55,7 @@ class SumMetric(BaseMetric):
                 arrays; as many in every call.
         """
         self._num_samples += 1
-        # The latest image stays apart: it may turn out to be a repeated one.
+        # The last image is kept apart: it may be a repeated one.
         if len(self.results) == 2:
             self.results: list[tuple] = [_sum_up(self.results)]
         self.results.append(counts)
@@ -67,7 +67,7 @@ class SumMetric(BaseMetric):
             results (list[tuple]): Sums of each process that had images.
 
         Returns:
-            dict: Values by name, none if no process had images.
+            dict: Values by name; empty if no process had images.
         """
         return self.compute_from_sums(*_sum_up(results)) if results else {}
 
@@ -81,15 +81,15 @@ class SumMetric(BaseMetric):
             dict: Values by name, the same in every process.
 
         Raises:
-            ValueError: If there are more samples than images and repeated ones.
+            ValueError: If a process got more samples than its share and one repeated.
         """
         rank, num_processes = get_dist_info()
         surplus = self._num_samples - len(range(rank, size, num_processes))
         if surplus > 1:
             raise ValueError(
                 f'{self._num_samples} samples in process {rank} of {num_processes}, '
-                f'but the data set has {size} images: a sampler for tests, such as '
-                'DefaultSampler, gives every image once'
+                f'but the data set has {size} images. Use a sampler that gives '
+                'every image once, such as DefaultSampler'
             )
         if surplus == 1:
             self.results.pop()

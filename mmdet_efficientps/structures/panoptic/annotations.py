@@ -1,19 +1,19 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Jsons of panoptic annotations: the one reader, its rules, and the writer.
+"""Jsons of panoptic annotations: their reader, its rules, and the writer.
 
 The format is COCO's: ``images`` (id, file_name, width, height), ``annotations`` with
 one entry for each image (image_id, file_name of the PNG, segments_info with id,
 category_id and optionally iscrowd, area and bbox) and ``categories`` (id, name, isthing
-and optionally color and supercategory). Whoever reads one gets the same answers:
+and optionally color and supercategory). These rules hold wherever one is read:
 
 - The file may begin with a byte-order mark.
 - A number may stand in quotes or be a float without fraction; 0, 1, true and false are
   flags.
-- ``null`` is the same as nothing: optional fields (iscrowd, area, bbox, color,
-  supercategory) are then missing, as they are if empty; others are a problem.
-- Segment ids are 1 to 2**24 - 1: 0 is void, and more does not fit into a PNG.
+- A field that is ``null`` is missing. Optional fields (iscrowd, area, bbox, color,
+  supercategory) may be missing or empty; any other missing field is a problem.
+- Segment ids are 1 to 2**24 - 1: 0 is void, and larger ones do not fit into a PNG.
 - Ids of images are numbers or texts; ``1`` and ``'1'`` are the same image.
-- What is none of this is a problem that names image, segment and field. Problems are
+- Any other value is a problem that names image, segment and field. Problems are
   collected, so that a user sees all of them at once.
 """
 
@@ -50,7 +50,7 @@ def integer(value: Any) -> int | None:
         value (Any): What the json has.
 
     Returns:
-        int | None: The number; None if it is none.
+        int | None: The number; None if the value is no whole number.
     """
     if type(value) is int:
         return value
@@ -76,7 +76,7 @@ def number(value: Any) -> float | int | None:
         value (Any): What the json has.
 
     Returns:
-        float | int | None: The number; None if it is none.
+        float | int | None: The number; None if the value is no finite number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -151,8 +151,8 @@ class Field:
     """What a field of a json must be.
 
     Attributes:
-        take (Callable[[Any], Any]): Gives the value of what the json has, None if it
-            is of another kind.
+        take (Callable[[Any], Any]): Turns what the json has into the value, or into
+            None if it is of another kind.
         wanted (str): What it must be, in words.
         default (Any): Value if it is missing. By default it must be there.
     """
@@ -200,16 +200,16 @@ def read_json(path: str | Path, backend_args: dict[str, Any] | None = None) -> A
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no json; names the file and the place.
+        ValueError: If it is not valid json; names the file and the place.
     """
     content = get(str(path), backend_args=backend_args)
     try:
-        # Of bytes, json finds out the encoding, and takes a byte-order mark.
+        # Given bytes, json finds out the encoding and skips a byte-order mark.
         return json.loads(content)
     except (RecursionError, ValueError) as error:
         raise ValueError(
-            f'{path} is damaged or no json ({error}): make it again with the tool that '
-            'made it'
+            f'{path} is damaged or not a json ({error}): make it again with the '
+            'tool that made it'
         ) from error
 
 
@@ -248,7 +248,9 @@ def take_entry(
         dict[str, Any] | None: The entry with its values; None if there are problems.
     """
     if not isinstance(entry, dict):
-        problems.add(f'{prefix}{what} is no object with fields', f'{where}: {entry!r}')
+        problems.add(
+            f'{prefix}{what} must be an object with fields', f'{where}: {entry!r}'
+        )
         return None
     taken = dict(entry)
     is_whole = True
@@ -291,8 +293,8 @@ def take_entries(
         prefix (str): Begins the text of every problem. Defaults to ''.
 
     Returns:
-        list[dict[str, Any]]: The entries that are in order, in theirs. Of several with
-        one id it has the first.
+        list[dict[str, Any]]: The entries without problems, in the order of the json;
+        of several with one id the first.
     """
     entries = content.get(name) if isinstance(content, dict) else None
     if not isinstance(entries, list):
@@ -355,7 +357,7 @@ class PanopticAnnotations:
                 to those of the module.
 
         Returns:
-            PanopticAnnotations: What is in order; entries with problems are left out.
+            PanopticAnnotations: The content; entries with problems are left out.
         """
         prefix = f'{name}: ' if name else ''
         self = cls(str(json_file))
@@ -405,7 +407,7 @@ class PanopticAnnotations:
                 self.json_file,
             )
             return
-        # One image, whether its id is written as a number or as a text.
+        # 1 and '1' are the id of the same image.
         known = {str(image['id']): image['id'] for image in self.images}
         seen = set()
         for place, raw in enumerate(annotations):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 VOID_ID = 0
-# What fits into the three bytes of a pixel.
+# The largest number in the three bytes of a pixel.
 MAX_ID = 2**24 - 1
 
 
@@ -96,11 +96,11 @@ def index_segments(
         numbers = np.arange(len(listed) + 1, dtype=np.int32)
     void = numbers[0]
     size = max(ids.max(), listed.max(initial=0)) + 1
-    # Pages of a zeroed table that are never touched cost nothing, so large ids
-    # (up to 2**24) are not slower than small ones.
+    # Untouched pages of a zeroed table cost nothing, so large ids (up to 2**24) are
+    # as fast as small ones.
     table = np.full(size, void) if void else np.zeros(size, dtype=numbers.dtype)
     table[listed] = numbers[1:]
-    # All ids are within the table; 'clip' says so and saves a copy.
+    # All ids are within the table, so nothing is clipped; mode 'clip' saves a copy.
     index = table.take(ids, mode='clip')
     if np.count_nonzero(index != void) < np.count_nonzero(ids):
         unlisted = np.unique(ids[(index == void) & (ids != VOID_ID)])

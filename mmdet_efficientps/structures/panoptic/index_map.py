@@ -14,7 +14,7 @@ import numpy as np
 
 from .ids import index_segments
 
-# What mmcv and mmdet fill borders of a semantic map with is void in both maps.
+# Void, in index maps and in semantic maps: mmcv and mmdet fill borders with it.
 IGNORE_INDEX = 255
 # Labels of classes are 0..254.
 MAX_CLASSES = IGNORE_INDEX
@@ -33,7 +33,7 @@ def segment_table(segments: np.ndarray) -> np.ndarray:
 
     Returns:
         np.ndarray: Shape (M,), M >= 256, ``SEGMENT_DTYPE``: the segments in their
-        order, row 255 left out. Rows that are not used have the label 255.
+        order, without one in row 255. Rows that are not used have the label 255.
     """
     table = np.full(max(IGNORE_INDEX, len(segments)) + 1, UNUSED)
     table[segment_numbers(len(segments))] = segments

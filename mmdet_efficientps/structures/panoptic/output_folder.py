@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Folders of results: nothing is lost, and what was stopped can go on."""
+"""Folders of results: nothing is overwritten, and a stopped run can continue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .png import write_panoptic_png
 
 
 class Journal:
-    """What a run has finished, one line of json each, to go on after a stop.
+    """What a run has finished, one line of json each, to continue after a stop.
 
     Args:
         path (str | Path): The file; it and its folder are made with the first line.
@@ -32,7 +32,7 @@ class Journal:
         """Give the lines written so far.
 
         Yields:
-            dict[str, Any]: The line; one that was cut short is passed over.
+            dict[str, Any]: The content of a line; lines cut short are skipped.
         """
         if not self.path.is_file():
             return
@@ -68,8 +68,8 @@ class PanopticOutput:
 
     Args:
         folder (str | Path): The folder, shared by all processes of a run.
-        run (str): What tells this run from others, such as a hash of checkpoint and
-            config: predictions of two runs are not mixed.
+        run (str): Identifies the run, such as a hash of checkpoint and config:
+            predictions of two runs are not mixed.
 
     Raises:
         FileExistsError: If the folder has complete predictions, or some of another
@@ -83,18 +83,19 @@ class PanopticOutput:
         run_file = self.progress / 'run.json'
         if self.json_file.exists():
             raise FileExistsError(
-                f'{self.json_file} exists: these predictions are complete. Take '
+                f'{self.json_file} exists: these predictions are complete. Give '
                 'another folder, or remove it to predict again'
             )
         annotations = self.annotations()
         self._image_of = {a['file_name']: a['image_id'] for a in annotations.values()}
         if run_file.exists() and json.loads(run_file.read_text())['run'] == run:
             return
-        # A run that failed before its first image, say for a wrong path, left nothing.
+        # A run that failed before its first image, say because of a wrong path, does
+        # not count.
         if annotations:
             raise FileExistsError(
                 f'{self.folder} has predictions of a run that was stopped, with '
-                'another checkpoint or config. Take another folder, or remove it'
+                'another checkpoint or config. Give another folder, or remove it'
             )
         write_json(run_file, {'run': run})
 
@@ -118,9 +119,9 @@ class PanopticOutput:
             image_id (ImageId): Id of the image in the ground truth.
 
         Returns:
-            str: The id without ``.png``. An id that is no path inside a folder, such
-            as that of the photograph itself, becomes one: its names with a hash of
-            the id.
+            str: The id without ``.png``. If that is no path inside a folder, as with
+            an absolute path, what leads out is left away and a hash of the id is
+            added.
         """
         text = str(image_id).removesuffix('.png')
         parts = [p for p in PurePath(text).parts if p not in ('/', '//', '..')]
@@ -169,7 +170,7 @@ class PanopticOutput:
         )
 
     def finish(self, classes: PanopticClasses | Sequence[dict[str, Any]]) -> None:
-        """Write the json and remove the notes about the progress.
+        """Write the json and remove the records of the progress.
 
         Args:
             classes (PanopticClasses | Sequence[dict[str, Any]]): Classes, or
@@ -177,7 +178,7 @@ class PanopticOutput:
         """
         if isinstance(classes, PanopticClasses):
             classes = classes.categories()
-        # In one order, whichever process made which.
+        # The order does not depend on which process made which.
         annotations = sorted(
             self.annotations().values(), key=lambda entry: entry['file_name']
         )

@@ -33,7 +33,7 @@ def read_panoptic_png(
         ValueError: If the file is not an image or not 8-bit RGB.
     """
     content = get(path, backend_args=backend_args)
-    # Other formats would be decoded too, and JPEG has other ids than were written.
+    # OpenCV would decode other formats too, and a JPEG changes the ids.
     bgr = (
         mmcv.imfrombytes(content, flag='unchanged', backend=imdecode_backend)
         if content.startswith(PNG_SIGNATURE)
@@ -41,13 +41,14 @@ def read_panoptic_png(
     )
     if bgr is None:
         raise ValueError(
-            f'{path} cannot be decoded as a PNG: it is damaged or incomplete. '
-            'Make it again with the converter that made it.'
+            f'{path} cannot be decoded as a PNG: it is damaged, incomplete or of '
+            'another type. Make it again with the converter that made it'
         )
     if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
         raise ValueError(
             f'{path} is no panoptic PNG: expected 8-bit RGB, got shape {bgr.shape} '
-            f"and type {bgr.dtype}. Does data_prefix['seg'] name the right folder?"
+            f"and type {bgr.dtype}. Check that data_prefix['seg'], or the option for "
+            'the folder of PNGs, names the right folder'
         )
     # The bytes R, G, B, 255 are a little-endian number: the id and, above it, alpha.
     ids = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]

@@ -18,7 +18,7 @@ NOTHING = box(0, 0, 0, 0)
 
 
 def precision(truth, detections, void=NOTHING, num_classes=1):
-    """AP of classes, of (code, label, is_group) and (code, label, score)."""
+    """AP of classes, of (code, label, is_crowd) and (code, label, score)."""
     image = instance_overlaps(
         *(zip(*truth, strict=True) if truth else ([], [], [])),
         void,
