@@ -77,7 +77,9 @@ def choose_colors(
     Raises:
         ValueError: If the arguments differ in length.
     """
-    colors = [None] * len(names) if given is None else list(given)
+    colors: list[Color | None] = [None] * len(names)
+    if given is not None:
+        colors = list(given)
     if not len(names) == len(isthing) == len(colors):
         raise ValueError(
             f'{len(names)} names, {len(isthing)} kinds (thing or stuff) and '
@@ -85,10 +87,8 @@ def choose_colors(
         )
     # Only who needs them pays for the tables: data sets have colors as a rule.
     for table in _known_colors() if None in colors else ():
-        others, own = (
-            [BLACK, WHITE, *(c for c in colors if c is not None)],
-            list[Color](),
-        )
+        others = [BLACK, WHITE, *(color for color in colors if color is not None)]
+        own: list[Color] = []
         for label, name in enumerate(names):
             known = table.get(_key(name)) if colors[label] is None else None
             if known is not None:
