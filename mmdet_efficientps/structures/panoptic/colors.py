@@ -1,10 +1,10 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Colors of classes that have none.
 
-A name that Cityscapes, Mapillary Vistas or COCO know takes the color it has there. Every
-other class takes the color that is farthest from those taken, for eyes with normal vision
-and for color-blind ones (8 % of men do not tell red and green apart well); things are
-lighter than stuff.
+A name that Cityscapes, Mapillary Vistas or COCO know takes the color it has there.
+Every other class takes the color that is farthest from those taken, for eyes with
+normal vision and for color-blind ones (8 % of men do not tell red and green apart
+well); things are lighter than stuff.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Color = tuple[int, int, int]
 
 # Void and the outlines of instances are drawn in these.
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-# Lightness L* of CIELAB, 0..100, of colors chosen here. The shades of the instances of a
-# class need the room on both sides.
+# Lightness L* of CIELAB, 0..100, of colors chosen here. The shades of the instances of
+# a class need the room on both sides.
 THING_LIGHTNESS, STUFF_LIGHTNESS = (60, 90), (25, 55)
-# A known color nearer than this to that of another class is not taken, be it of the same
-# data set (which may have near ones by intent) or of another.
+# A known color nearer than this to that of another class is not taken, be it of the
+# same data set (which may have near ones by intent) or of another.
 NEAR_IN_DATA_SET, NEAR = 5.0, 12.0
 # What differs for all eyes counts twice: 10 for color-blind ones is as good as 20.
 NORMAL_SHARE = 0.5
 
-# Light that eyes with normal vision, protanopia and deuteranopia perceive of linear RGB:
-# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color
-# Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
+# Light that eyes with normal vision, protanopia and deuteranopia perceive of linear
+# RGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
+# Color Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
 VISIONS = np.array(
     [
         [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -214,10 +214,10 @@ def _key(name: str) -> str:
 
     Example::
 
-        >>> [_key(name) for name in ('Traffic Lights', 'traffic_light', 'sky-other-merged')]
+        >>> [_key(name) for name in ('Traffic Lights', 'traffic_light', 'sky-merged')]
         ['trafficlight', 'trafficlight', 'sky']
-        >>> [_key(name) for name in ('bus', 'buses', 'horses', 'bodies', 'grass', 'people')]
-        ['bus', 'bus', 'hors', 'body', 'grass', 'person']
+        >>> [_key(name) for name in ('bus', 'buses', 'horses', 'bodies', 'people')]
+        ['bus', 'bus', 'hors', 'body', 'person']
     """
     words = re.findall(r'[^\W_]+', name.casefold())
     key = ''.join([word for word in words if word not in ('merged', 'other')] or words)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,15 @@ from mmdet_efficientps.evaluation.functional.panoptic_quality import (
     match_segments,
     summarize,
 )
+from mmdet_efficientps.evaluation.functional.quality_report import class_groups
 from mmdet_efficientps.evaluation.functional.segment_overlaps import segment_overlaps
-from mmdet_efficientps.structures.panoptic import index_segments
+from mmdet_efficientps.structures.panoptic import (
+    PanopticClasses,
+    encode_panoptic,
+    index_segments,
+)
 
-from ..panoptic_drawing import encode_panoptic, panoptic_overlay
+from ..panoptic_drawing import panoptic_overlay
 from .page import write_page
 from .pictures import shrink, to_webp
 
@@ -39,8 +45,8 @@ VIEWS = {
     'errors': 'Errors',
 }
 GROUP_TITLES = {'All': 'All classes', 'Things': 'Things', 'Stuff': 'Stuff'}
-# RGBA. They differ in lightness too and stay apart for colour-blind eyes; what is right
-# is darkened, so that the colours are read against a dark ground.
+# RGBA. They differ in lightness too and stay apart for color-blind eyes; what is right
+# is darkened, so that the colors are read against a dark ground.
 ERROR_COLORS = {
     PixelError.NONE: (0, 0, 0, 150),
     PixelError.INEXACT: (255, 255, 255, 235),
@@ -54,42 +60,14 @@ ERROR_NAMES = {
     PixelError.FALSE: 'false',
     PixelError.MISSED_AND_FALSE: 'missed, and something false there',
     PixelError.INEXACT: 'outline not exact',
-    PixelError.IGNORED: 'void or group: not counted',
+    PixelError.IGNORED: 'void or crowd: not counted',
 }
 
 
-@dataclass
-class ClassTable:
-    """The classes of a data set, things and stuff.
-
-    Attributes:
-        names (Sequence[str]): Names in the order of their labels.
-        palette (Sequence[Sequence[int]]): RGB colours, 0..255.
-        groups (Mapping[str, Sequence[int]]): Labels of 'All', 'Things' and 'Stuff',
-            as :func:`class_groups` gives them.
-    """
-
-    names: Sequence[str]
-    palette: Sequence[Sequence[int]]
-    groups: Mapping[str, Sequence[int]]
-
-    def encode(self, index: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
-        """Encode segments as mmdet does, to draw them; groups of things as stuff.
-
-        Args:
-            index (np.ndarray): Shape (H, W), int; 0 void, k + 1 for segment k.
-            segments (Sequence[Mapping]): ``category`` and, if any, ``iscrowd``.
-
-        Returns:
-            np.ndarray: Shape (H, W), int64.
-        """
-        things = set(self.groups['Things'])
-        return encode_panoptic(
-            index,
-            [s['category'] for s in segments],
-            [s['category'] in things and not s.get('iscrowd') for s in segments],
-            len(self.names),
-        )
+# What the metrics of this package and of mmdet measure for each class, and panoptic
+# quality of groups of classes.
+CLASS_MEASURE = r'(Boundary_)?[PSR]Q|AP(50)?|IoU|precision'
+GROUP_MEASURE = r'(Boundary_)?[PSR]Q(_th|_st)?'
 
 
 @dataclass
@@ -123,7 +101,7 @@ def analyse_image(
     gt_segments: Sequence[Mapping],
     pred_ids: np.ndarray,
     pred_segments: Sequence[Mapping],
-    classes: ClassTable,
+    classes: PanopticClasses,
     width: int,
 ) -> ImageReport:
     """Find the errors of one image and draw them.
@@ -137,7 +115,7 @@ def analyse_image(
         pred_ids (np.ndarray): Predicted segment ids, shape (H, W), 0 = void.
         pred_segments (Sequence[Mapping]): ``id`` and ``category`` of every
             predicted segment.
-        classes (ClassTable): The classes.
+        classes (PanopticClasses): The classes.
         width (int): Width of the pictures in pixels at most.
 
     Returns:
@@ -155,7 +133,7 @@ def analyse_image(
     pred_numbers = [s['id'] for s in pred_segments]
     areas = segment_overlaps(gt_ids, gt_numbers, pred_ids, pred_numbers)
     matches = match_segments(areas, gt_segments, pred_segments)
-    lists = matches, gt_segments, pred_segments, len(classes.names)
+    lists = matches, gt_segments, pred_segments, len(classes)
     missed, false = confused_segments(areas, *lists)
 
     small = shrink(image, width)
@@ -165,8 +143,9 @@ def analyse_image(
         gt_index, pred_index, matches, [s['iscrowd'] for s in gt_segments]
     )
     colors = np.array([ERROR_COLORS[kind] for kind in PixelError], dtype=np.uint8)
-    truth = classes.encode(gt_index, gt_segments)
-    prediction = classes.encode(pred_index, pred_segments)
+    palette = classes.palette
+    truth = _encode(gt_index, gt_segments, classes)
+    prediction = _encode(pred_index, pred_segments, classes)
     height, full_width = gt_ids.shape
     return ImageReport(
         name=name,
@@ -177,17 +156,30 @@ def analyse_image(
         false=false,
         pictures={
             'image': to_webp(small),
-            'truth': to_webp(panoptic_overlay(truth, classes.palette)),
-            'prediction': to_webp(panoptic_overlay(prediction, classes.palette)),
+            'truth': to_webp(panoptic_overlay(truth, palette)),
+            'prediction': to_webp(panoptic_overlay(prediction, palette)),
             'errors': to_webp(colors[errors]),
         },
+    )
+
+
+def _encode(
+    index: np.ndarray, segments: Sequence[Mapping], classes: PanopticClasses
+) -> np.ndarray:
+    """Encode segments as mmdet does, to draw them; crowds of things as stuff."""
+    isthing = [c.isthing for c in classes]
+    return encode_panoptic(
+        index,
+        [s['category'] for s in segments],
+        [isthing[s['category']] and not s.get('iscrowd') for s in segments],
+        len(classes),
     )
 
 
 def write_report(
     path: str | Path,
     images: Sequence[ImageReport],
-    classes: ClassTable,
+    classes: PanopticClasses,
     title: str,
     subtitle: str = '',
     metrics: Mapping[str, float] | None = None,
@@ -197,7 +189,7 @@ def write_report(
     Args:
         path (str | Path): The file.
         images (Sequence[ImageReport]): At least one image.
-        classes (ClassTable): The classes.
+        classes (PanopticClasses): The classes.
         title (str): Heading of the page.
         subtitle (str): A line below it. Defaults to ''.
         metrics (Mapping[str, float] | None): Further measures of the run by name, of
@@ -212,12 +204,12 @@ def write_report(
         'subtitle': subtitle,
         'classes': [
             {
-                'name': name,
-                'color': list(map(int, classes.palette[label])),
+                'name': one.name,
+                'color': one.color,
                 **_numbers(stat, per_class, label),
                 **extra[label],
             }
-            for label, name in enumerate(classes.names)
+            for label, one in enumerate(classes)
         ],
         'groups': [
             {'title': GROUP_TITLES[row['name']], **row}
@@ -280,15 +272,16 @@ def _numbers(
     return {k: None if np.isnan(v) else v for k, v in values.items()} | counts
 
 
-def _group_rows(stat: PanopticQualityStat, classes: ClassTable) -> list[dict]:
+def _group_rows(stat: PanopticQualityStat, classes: PanopticClasses) -> list[dict]:
     """Quality of the groups for JSON."""
+    groups = class_groups(classes.names, classes.things, classes.stuff)
     return [
         {
             'name': group,
             'n': quality['n'],
-            **_numbers(stat, quality, np.asarray(classes.groups[group], dtype=int)),
+            **_numbers(stat, quality, np.asarray(groups[group], dtype=int)),
         }
-        for group, quality in summarize(stat, classes.groups).items()
+        for group, quality in summarize(stat, groups).items()
     ]
 
 
@@ -331,6 +324,50 @@ def _record(image: ImageReport) -> dict:
     }
 
 
+def class_measure(
+    key: str, class_names: Collection[str]
+) -> tuple[str, str | None, str]:
+    """Take the name of a measure apart: ``<prefix>/<class>_<measure>``.
+
+    Names of classes may begin with one another, and have ``/`` and ``_``.
+
+    Example::
+
+        >>> names = ['road', 'road_marking', 'PQ']
+        >>> class_measure('semantic/road_marking_IoU', names)
+        ('semantic', 'road_marking', 'IoU')
+        >>> class_measure('instance/road_AP50', names)
+        ('instance', 'road', 'AP50')
+        >>> class_measure('panoptic/PQ_th', names)
+        ('panoptic', None, 'PQ_th')
+
+    Args:
+        key (str): Name of the measure.
+        class_names (Collection[str]): Names of the classes.
+
+    Returns:
+        tuple[str, str | None, str]: Prefix, class and measure. A measure of no class
+        has None; one without prefix has ''.
+    """
+    parts = key.split('/')
+    for cut in range(1, len(parts)):
+        prefix, rest = '/'.join(parts[:cut]), '/'.join(parts[cut:])
+        if re.fullmatch(GROUP_MEASURE, rest):
+            return prefix, None, rest
+        # The longest name first, unless what it leaves is no measure we know.
+        found = sorted(
+            (name for name in class_names if rest.startswith(f'{name}_')),
+            key=lambda name: (
+                re.fullmatch(CLASS_MEASURE, rest[len(name) + 1 :]) is not None,
+                len(name),
+            ),
+        )
+        if found:
+            return prefix, found[-1], rest[len(found[-1]) + 1 :]
+    prefix, _, rest = key.rpartition('/')
+    return prefix, None, rest
+
+
 def _split_metrics(
     metrics: Mapping[str, float], class_names: Sequence[str]
 ) -> tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]:
@@ -345,24 +382,22 @@ def _split_metrics(
         columns, the values of each class by column, and the rest as name and value.
         PQ, SQ and RQ, which the report computes, are left out.
     """
-    columns, other = [], []
-    values = [{} for _ in class_names]
-    for name, value in metrics.items():
-        prefix, _, measure = name.rpartition('/')
+    columns: dict[str, None] = {}
+    values: dict[str, dict[str, float]] = {name: {} for name in class_names}
+    other = []
+    for key, value in metrics.items():
+        prefix, name, measure = class_measure(key, class_names)
         # Times, which have no prefix, are no measures.
-        if not prefix or not np.isfinite(value):
+        if not prefix or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        label = next(
-            (k for k, c in enumerate(class_names) if measure.startswith(f'{c}_')), None
-        )
-        kind = measure if label is None else measure[len(class_names[label]) + 1 :]
-        if prefix == 'panoptic' and re.fullmatch('[PSR]Q(_th|_st)?', kind):
+        if not math.isfinite(value):
             continue
-        if label is None:
-            other.append((name, float(value)))
+        if prefix == 'panoptic' and re.fullmatch('[PSR]Q(_th|_st)?', measure):
             continue
-        column = f'{prefix} {kind}'.replace('_', ' ')
-        if column not in columns:
-            columns.append(column)
-        values[label][column] = float(value)
-    return columns, values, other
+        if name is None:
+            other.append((key, float(value)))
+            continue
+        column = f'{prefix} {measure}'.replace('_', ' ')
+        columns[column] = None
+        values[name][column] = float(value)
+    return list(columns), list(values.values()), other
