@@ -177,7 +177,13 @@ def write_images(
     for kind, entries in annotations.items():
         content = {
             'images': [
-                {'id': e['image_id'], 'file_name': e['file_name']} for e in entries
+                {
+                    'id': entry['image_id'],
+                    'file_name': entry['file_name'],
+                    'height': shape[0],
+                    'width': shape[1],
+                }
+                for entry in entries
             ],
             'annotations': entries,
             'categories': [
