@@ -36,6 +36,22 @@ def prepare():
 
 
 @pytest.fixture
+def load_tool(monkeypatch):
+    """Import a script of tools/ for one test; scripts it imports go first."""
+
+    def _load_tool(path):
+        spec = importlib.util.spec_from_file_location(
+            Path(path).stem, ROOT / 'tools' / path
+        )
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return _load_tool
+
+
+@pytest.fixture
 def write_tree(tmp_path):
     """Write the miniature of a kind; gives what to spoil and what to expect."""
 

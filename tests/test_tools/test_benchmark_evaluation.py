@@ -2,23 +2,15 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
-
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(TOOLS)
-    spec = importlib.util.spec_from_file_location(
-        'benchmark_evaluation', TOOLS / 'benchmark_evaluation.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    load_tool('analysis_tools/benchmarking.py')
+    return load_tool('analysis_tools/benchmark_evaluation.py')
 
 
 def test_scenes_without_the_wanted_number_of_segments_end_the_search(

@@ -1,24 +1,16 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
-
 
 @pytest.fixture
-def tool(monkeypatch, tmp_path):
+def tool(monkeypatch, tmp_path, load_tool):
     """The benchmark on two tiny frames, in this process."""
-    monkeypatch.syspath_prepend(TOOLS)
-    spec = importlib.util.spec_from_file_location(
-        'benchmark_prepare', TOOLS / 'benchmark_prepare.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    load_tool('analysis_tools/benchmarking.py')
+    module = load_tool('analysis_tools/benchmark_prepare.py')
     monkeypatch.setattr(module, 'SIZE', (64, 128))
     monkeypatch.setattr(
         module, 'in_fresh_process', lambda function, *arguments: function(*arguments)
