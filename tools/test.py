@@ -93,6 +93,14 @@ def open_panoptic_output(
     if done:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        if 'datasets' in cfg.test_dataloader.dataset or not hasattr(
+            dataset, 'ann_file'
+        ):
+            raise SystemExit(
+                f'error: {out_dir} has predictions of a stopped test, and one of a '
+                f'{type(dataset).__name__} cannot go on: take another folder, or '
+                'remove it'
+            )
         image_ids = [dataset.get_data_info(k)['img_id'] for k in range(len(dataset))]
         print(f'{len(done)} of {len(image_ids)} predictions are in {out_dir} already')
         # A test needs an image; if it was stopped at the very end, any will do.

@@ -100,6 +100,24 @@ class PanopticDataset(CocoPanopticDataset):
             )
         return data_list
 
+    def filter_data(self) -> list[dict]:
+        """Filter the images by ``filter_cfg``, as the base class does.
+
+        Returns:
+            list[dict]: The images that are kept.
+
+        Raises:
+            ValueError: If none is.
+        """
+        kept = super().filter_data()
+        if not kept:
+            raise ValueError(
+                f'none of the {len(self.data_list)} images of {self.ann_file} is left '
+                f'after filter_cfg={self.filter_cfg} of {type(self).__name__}: relax '
+                'it, or check the annotation file'
+            )
+        return kept
+
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Turn the entries of one image into mmdet's form.
 

@@ -285,6 +285,34 @@ def test_more_classes_than_labels_are_refused(build, content, num_classes, is_re
         assert build().cat2label[254] == 254
 
 
+def test_a_filter_that_leaves_no_image_is_named(build, content):
+    for annotation in content['annotations']:
+        annotation['segments_info'] = []
+    with pytest.raises(ValueError, match='none of the 2 images .*filter_cfg.*1000'):
+        build(filter_cfg={'min_size': 1000, 'filter_empty_gt': True})
+
+
+@pytest.mark.parametrize('kind', ['mmengine.ConcatDataset', 'ConcatDataset'])
+def test_sets_of_one_class_list_with_other_ids_are_joined(build, content, kind):
+    first = build()
+    for segment in content['annotations'][1]['segments_info']:
+        segment['category_id'] += 100
+    content['categories'] = [c | {'id': c['id'] + 100} for c in CATEGORIES]
+    joined = DATASETS.build({'type': kind, 'datasets': [first, build()]})
+    labels = [
+        [s['category'] for s in joined.get_data_info(k)['segments_info']]
+        for k in (0, 2)
+    ]
+    assert labels[0] == labels[1]
+
+
+def test_sets_of_other_classes_are_not_joined(build, content):
+    first = build()
+    content['categories'] = [c | {'name': f'{c["name"]} 2'} for c in CATEGORIES]
+    with pytest.raises(ValueError, match='meta information'):
+        DATASETS.build({'type': 'mmengine.ConcatDataset', 'datasets': [first, build()]})
+
+
 def test_classes_of_coco_are_not_inherited():
     assert PanopticDataset.METAINFO == {}
 

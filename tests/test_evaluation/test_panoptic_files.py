@@ -344,6 +344,19 @@ def test_a_run_that_failed_before_its_first_image_does_not_block_the_folder(tmp_
     assert (tmp_path / 'panoptic.json').exists()
 
 
+def test_two_images_of_one_id_are_refused(tmp_path):
+    samples = [FIRST | {'img_path': path} for path in ('drive0/a.png', 'drive1/a.png')]
+    with pytest.raises(ValueError, match=r'drive0/a\.png and drive1/a\.png have one'):
+        dump(tmp_path, samples)
+
+
+def test_a_folder_that_holds_the_images_is_refused(tmp_path):
+    for key in ('img_path', 'seg_map_path'):
+        with pytest.raises(ValueError, match='folder for predictions'):
+            dump(tmp_path / key, [FIRST | {key: str(tmp_path / key / 'sub/a.png')}])
+        assert not (tmp_path / key / 'panoptic').exists()
+
+
 def test_missing_prediction_names_the_switch(tmp_path):
     with pytest.raises(KeyError, match=r'test_cfg\.panoptic\.with_panoptic=True'):
         dump(tmp_path, [{'img_id': 'a', 'img_path': 'a.png'}])

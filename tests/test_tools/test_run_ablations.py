@@ -157,3 +157,11 @@ def test_equal_trainings_are_shared_and_finished_runs_kept(stub_tools, tmp_path)
 def test_failed_run_shows_the_end_of_its_log(tmp_path):
     with pytest.raises(SystemExit, match='(?s)no_such_config.*train.py failed, see'):
         run_ablations.run_tool('train.py', 'no_such_config.py', log=tmp_path / 'log')
+
+
+def test_metrics_of_one_name_keep_their_prefix_as_headings():
+    results = {'one': [{'a/AP': 1.0, 'b/AP': 2.0, 'c/car/bus_IoU': 3.0}]}
+    table = run_ablations.markdown_table(results, list(results['one'][0]), {})
+    head, _, row = table.split('\n')
+    assert head == '| config | a/AP | b/AP | car/bus_IoU | a/AP to the first |'
+    assert row == '| `one` | 1.0 | 2.0 | 3.0 |  |'

@@ -60,7 +60,7 @@ def report(images, tmp_path):
     metrics = {
         'panoptic/PQ': 12.3,
         'panoptic/car_PQ': 12.3,
-        'panoptic/car_Boundary_PQ': 45.6,
+        'panoptic/Boundary_car_PQ': 45.6,
         'instance/car_AP': 31.4,
         'semantic/mIoU': 77.7,
         'data_time': 0.1,
@@ -108,6 +108,93 @@ def test_further_measures_become_columns_or_rows(report):
     assert data['extra_columns'] == ['panoptic Boundary PQ', 'instance AP']
     assert data['classes'][CAR]['instance AP'] == 31.4
     assert data['other_metrics'] == [['semantic/mIoU', 77.7]]
+
+
+def shown_metrics(images, path, names, metrics):
+    """Extra columns by class, and the other measures, of a page with other names."""
+    classes = ClassTable(names, CLASSES.palette, CLASSES.groups)
+    write_report(path, images, classes, 'x', metrics=metrics)
+    data = read_data(path)
+    columns = data['extra_columns']
+    rows = {
+        row['name']: {column: row[column] for column in columns if column in row}
+        for row in data['classes']
+    }
+    return rows, data['other_metrics']
+
+
+@pytest.mark.parametrize('first', ['road', 'road_marking'])
+def test_a_class_whose_name_begins_with_that_of_another_keeps_its_values(
+    images, tmp_path, first
+):
+    names = [first, 'car', 'marking', {'road': 'road_marking'}.get(first, 'road')]
+    metrics = {
+        'semantic/road_IoU': 90,
+        'semantic/road_marking_IoU': 41.5,
+        'instance/road_marking_AP': 33,
+        'panoptic/Boundary_road_marking_PQ': 7,
+        'semantic/road_works_IoU': 5,
+        'semantic/marking_IoU': 6,
+    }
+    rows, other = shown_metrics(images, tmp_path / 'x.html', names, metrics)
+    assert rows == {
+        'road': {'semantic IoU': 90},
+        'road_marking': {
+            'semantic IoU': 41.5,
+            'instance AP': 33,
+            'panoptic Boundary PQ': 7,
+        },
+        'marking': {'semantic IoU': 6},
+        'car': {},
+    }
+    # It is of no class of this table.
+    assert other == [['semantic/road_works_IoU', 5]]
+
+
+def test_names_of_any_signs_keep_their_values(images, tmp_path):
+    names = ['car', 'bus/car', 'sky (blue).+', 'traffic light [a|b]']
+    metrics = {f'semantic/{name}_IoU': k for k, name in enumerate(names)}
+    rows, other = shown_metrics(images, tmp_path / 'x.html', names, metrics)
+    assert [rows[name]['semantic IoU'] for name in names] == [0, 1, 2, 3]
+    assert other == []
+
+
+def test_names_that_are_those_of_measures_keep_their_values(images, tmp_path):
+    names = ['PQ', 'AP', 'a', 'a_AP50']
+    metrics = {
+        'panoptic/PQ_th': 1,
+        'panoptic/Boundary_PQ': 2,
+        'panoptic/Boundary_PQ_th': 3,
+        'panoptic/Boundary_PQ_PQ': 4,
+        'instance/AP': 5,
+        'instance/AP50': 6,
+        'instance/AP_AP': 7,
+        'instance/AP_AP50': 8,
+        'instance/a_AP': 9,
+        'instance/a_AP50': 10,
+        'instance/a_AP50_AP': 11,
+        'instance/a_AP50_AP50': 12,
+    }
+    rows, other = shown_metrics(images, tmp_path / 'x.html', names, metrics)
+    assert rows == {
+        'PQ': {'panoptic Boundary PQ': 4},
+        'AP': {'instance AP': 7, 'instance AP50': 8},
+        'a': {'instance AP': 9, 'instance AP50': 10},
+        'a_AP50': {'instance AP': 11, 'instance AP50': 12},
+    }
+    assert other == [
+        ['panoptic/Boundary_PQ', 2],
+        ['panoptic/Boundary_PQ_th', 3],
+        ['instance/AP', 5],
+        ['instance/AP50', 6],
+    ]
+
+
+def test_what_is_no_number_is_no_measure(images, tmp_path):
+    metrics = {'a/x': None, 'a/y': 'text', 'a/z': float('nan'), 'a/car_AP': [1]}
+    rows, other = shown_metrics(images, tmp_path / 'x.html', CLASSES.names, metrics)
+    assert set(map(str, rows.values())) == {'{}'}
+    assert other == []
 
 
 def test_pictures_are_small_and_overlays_translucent(images):

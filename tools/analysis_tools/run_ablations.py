@@ -273,6 +273,22 @@ def mean_and_spread(values: list[float]) -> tuple[float, float]:
     return statistics.fmean(values), spread
 
 
+def short_names(metrics: list[str]) -> list[str]:
+    """Leave out the prefixes of metrics where the rest says which one it is.
+
+    Args:
+        metrics (list[str]): Such as 'panoptic/PQ' or 'semantic/car/truck_IoU'.
+
+    Returns:
+        list[str]: Headings, all different if the metrics are.
+    """
+    short = [metric.partition('/')[2] or metric for metric in metrics]
+    return [
+        name if short.count(name) == 1 else metric
+        for name, metric in zip(short, metrics, strict=True)
+    ]
+
+
 def markdown_table(
     results: dict[str, list[dict[str, float]]],
     metrics: list[str],
@@ -295,7 +311,7 @@ def markdown_table(
         mean, spread = mean_and_spread(values)
         return f'{mean:{sign}.1f}' + ('' if spread != spread else f' ± {spread:.1f}')
 
-    names = [metric.split('/')[-1] for metric in metrics]
+    names = short_names(metrics)
     reference = next(iter(results.values()))
     lines = [
         f'| config | {" | ".join(names)} | {names[0]} to the first |',
@@ -326,14 +342,16 @@ def plot(
     figure = Figure(figsize=(9, 1.2 + 0.62 * len(results)), dpi=110)
     axis = figure.subplots()
     height = 0.8 / len(metrics)
-    for offset, metric in enumerate(metrics):
+    for offset, (metric, name) in enumerate(
+        zip(metrics, short_names(metrics), strict=True)
+    ):
         positions = [row + offset * height for row in range(len(results))]
         values = [[run[metric] for run in runs] for runs in results.values()]
         axis.barh(
             positions,
             [statistics.fmean(v) for v in values],
             height=0.9 * height,
-            label=metric.split('/')[-1],
+            label=name,
             alpha=0.75,
         )
         for position, dots in zip(positions, values, strict=True):

@@ -250,7 +250,8 @@ def count_matches(
         return np.bincount(labels, weights, minlength=num_classes)
 
     return PanopticQualityStat(
-        iou=count(gt_class[matches.gt], matches.iou),
+        # of no matches at all bincount makes integers
+        iou=count(gt_class[matches.gt], matches.iou).astype(float),
         tp=count(gt_class[matches.gt]),
         fp=count(pred_class[matches.false]),
         fn=count(gt_class[matches.missed]),

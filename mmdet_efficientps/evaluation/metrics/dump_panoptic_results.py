@@ -11,7 +11,11 @@ from mmengine.logging import print_log
 from mmdet_efficientps.evaluation.functional.panoptic_segments import (
     decode_panoptic_seg,
 )
-from mmdet_efficientps.structures.panoptic import PanopticOutput, check_output
+from mmdet_efficientps.structures.panoptic import (
+    ImageId,
+    PanopticOutput,
+    check_output,
+)
 
 from .sample_fields import get_prediction
 
@@ -44,6 +48,7 @@ class DumpPanopticResults(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, **kwargs)
         self.output = PanopticOutput(out_dir, run)
+        self._path_of: dict[ImageId, str | None] = {}
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Write the predictions of a batch.
@@ -58,7 +63,8 @@ class DumpPanopticResults(BaseMetric):
         Raises:
             KeyError: If the data set does not name its categories, or the data
                 sample lacks the prediction.
-            ValueError: If a prediction does not fit the classes, or the folder for the
+            ValueError: If a prediction does not fit the classes, two images have one
+                id, or the folder for the
                 files holds photographs or ground truth of the test.
         """
         if 'categories' not in self.dataset_meta:
@@ -69,6 +75,13 @@ class DumpPanopticResults(BaseMetric):
         category_ids = [c['id'] for c in self.dataset_meta['categories']]
         self.check_inputs(data_samples)
         for sample in data_samples:
+            image_id, path = sample['img_id'], sample.get('img_path')
+            if self._path_of.setdefault(image_id, path) != path:
+                raise ValueError(
+                    f'{self._path_of[image_id]} and {path} have one image id, '
+                    f'{image_id!r}: of two images only one prediction can be written. '
+                    'Test data sets of which ids repeat one by one'
+                )
             prediction = get_prediction(sample, 'pred_panoptic_seg')
             encoded = prediction['sem_seg'][0].cpu().numpy()
             ids, segments = decode_panoptic_seg(encoded, len(category_ids))

@@ -29,6 +29,28 @@ class PanopticClass:
     supercategory: str = ''
 
 
+class Categories(list):
+    """Categories for a json, equal if the classes are, whatever their ids.
+
+    As metainfo of a data set: mmengine joins data sets if their metainfo is equal, and
+    jsons of the same classes may have other ids, and orders of keys, for them.
+    """
+
+    def _classes(self) -> list[tuple[str, int]]:
+        return [(c['name'], c['isthing']) for c in self]
+
+    def __eq__(self, other: object) -> bool:
+        """Compare names and kinds of the classes in their order."""
+        return isinstance(other, Categories) and self._classes() == other._classes()
+
+    def __ne__(self, other: object) -> bool:
+        """Compare; a list has a comparison of its own here, too."""
+        return not self == other
+
+    # A list has none, either.
+    __hash__ = None
+
+
 @dataclass(frozen=True)
 class PanopticClasses:
     """The classes of a data set; a class's place in the table is its label.
@@ -142,14 +164,14 @@ class PanopticClasses:
         """Label of each category id."""
         return {c.id: label for label, c in enumerate(self.classes)}
 
-    def categories(self) -> list[dict[str, Any]]:
+    def categories(self) -> Categories:
         """Give the categories for a json.
 
         Returns:
-            list[dict[str, Any]]: id, name, supercategory, isthing (0 or 1) and color
+            Categories: A list of id, name, supercategory, isthing (0 or 1) and color
             of every class.
         """
-        return [
+        return Categories(
             {
                 'id': c.id,
                 'name': c.name,
@@ -158,7 +180,7 @@ class PanopticClasses:
                 'color': list(c.color),
             }
             for c in self.classes
-        ]
+        )
 
     def metainfo(self) -> dict[str, Any]:
         """Give the metainfo of a data set of mmdet.

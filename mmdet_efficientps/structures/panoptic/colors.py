@@ -1,9 +1,9 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Colors of classes that have none.
 
-A class whose name Cityscapes, Mapillary Vistas or COCO know takes the color it has
-there. Every other class takes the color that is farthest from those taken, for eyes
-with normal vision and for color-blind ones (8 % of men do not tell red and green apart
+A name that Cityscapes, Mapillary Vistas or COCO know takes the color it has there.
+Every other class takes the color that is farthest from those taken, for eyes with
+normal vision and for color-blind ones (8 % of men do not tell red and green apart
 well); things are lighter than stuff.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,18 +23,18 @@ Color = tuple[int, int, int]
 
 # Void and the outlines of instances are drawn in these.
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-# Lightness L* of CIELAB, 0..100, of colors chosen here. The instances of a class are
-# drawn in darker and lighter shades.
+# Lightness L* of CIELAB, 0..100, of colors chosen here. The shades of the instances of
+# a class need the room on both sides.
 THING_LIGHTNESS, STUFF_LIGHTNESS = (60, 90), (25, 55)
-# A known color is not taken if it is nearer than this to the color of another class: of
-# the same data set (which may have near ones by intent) or of another.
-NEAR_IN_DATA_SET, NEAR = 5.0, 12.0
-# What differs for all eyes counts twice: 10 for color-blind ones is as good as 20.
-NORMAL_SHARE = 0.5
+# A known color is not taken if that of another class differs by less, be it of the same
+# data set, which may have near ones by intent, or of another.
+NEAR_IN_DATA_SET, NEAR = 5, 12
+# A difference that all eyes see need be larger than one that color-blind ones see, too.
+NORMAL_SHARE = 0.7
 
-# What eyes with normal vision, protanopia and deuteranopia perceive of linear RGB:
-# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
-# Color Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
+# Light that eyes with normal vision, protanopia and deuteranopia perceive of linear
+# RGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation
+# of Color Vision Deficiency", IEEE TVCG 15, 2009, severity 1.0.
 VISIONS = np.array(
     [
         [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -50,7 +50,6 @@ VISIONS = np.array(
         ],
     ]
 )
-VISTAS_TABLES = ('mapillary_vistas_v1.2', 'mapillary_vistas_v2.0')
 
 
 def choose_colors(
@@ -58,7 +57,7 @@ def choose_colors(
     isthing: Sequence[bool],
     given: Sequence[Color | None] | None = None,
 ) -> list[Color]:
-    """Give a color to every class without one; the same classes get the same colors.
+    """Give a color to every class that has none; to the same classes, the same ones.
 
     Example::
 
@@ -72,8 +71,8 @@ def choose_colors(
             N. Defaults to None: no class has one.
 
     Returns:
-        list[Color]: RGB of all classes, N; those given stay as they are. The others are
-        neither black nor white, and all different for up to a thousand classes.
+        list[Color]: RGB of all classes, N; those given stay as they are. Of the others
+        none is black or white, and no two are the same up to a thousand classes.
 
     Raises:
         ValueError: If the arguments differ in length.
@@ -84,39 +83,46 @@ def choose_colors(
             f'{len(names)} names, {len(isthing)} kinds (thing or stuff) and '
             f'{len(colors)} colors of classes: give as many of each'
         )
-    for label, color in _known(names, colors).items():
-        colors[label] = color
+    # Only who needs them pays for the tables: data sets have colors as a rule.
+    for table in _known_colors() if None in colors else ():
+        others, own = (
+            [BLACK, WHITE, *(c for c in colors if c is not None)],
+            list[Color](),
+        )
+        for label, name in enumerate(names):
+            known = table.get(_key(name)) if colors[label] is None else None
+            if known is not None:
+                taken = _perceived([*others, *own])[:, 0] - _perceived([known])[:, 0]
+                least = [NEAR] * len(others) + [NEAR_IN_DATA_SET] * len(own)
+                if (np.linalg.norm(taken, axis=-1) >= least).all():
+                    colors[label] = known
+                    own.append(known)
     if None not in colors:
-        return colors
-    candidates, seen = _candidates()
-    lightness = cv2.cvtColor(
-        (candidates[None] / 255).astype(np.float32), cv2.COLOR_RGB2Lab
-    )[0, :, 0]
+        return [color for color in colors if color is not None]
+    candidates, lightness, seen = _candidates()
     nearest = np.full(len(candidates), np.inf)
     for color in (BLACK, WHITE, *colors):
         if color is not None:
             nearest = np.minimum(nearest, _distances(seen, color))
-    chosen = []
-    for color, thing in zip(colors, isthing, strict=True):
-        if color is None:
+    for label, thing in enumerate(isthing):
+        if colors[label] is None:
             low, high = THING_LIGHTNESS if thing else STUFF_LIGHTNESS
             allowed = (low <= lightness) & (lightness <= high)
             red, green, blue = candidates[np.where(allowed, nearest, -1).argmax()]
-            color = (int(red), int(green), int(blue))
+            colors[label] = color = (int(red), int(green), int(blue))
             nearest = np.minimum(nearest, _distances(seen, color))
-        chosen.append(color)
-    return chosen
+    return [color for color in colors if color is not None]
 
 
-def perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
-    """Give what eyes of three kinds see, in coordinates whose distances are visible.
+def _perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
+    """Give what eyes of three kinds see, such that a distance is how much it differs.
 
     The coordinates are those of DIN 99, which evens out CIELAB: there, distances of
     saturated colors, of blue ones above all, are far larger than what is seen.
 
     Example::
 
-        >>> black, white = perceived([(0, 0, 0), (255, 255, 255)])[:, 0, 0].round()
+        >>> black, white = _perceived([(0, 0, 0), (255, 255, 255)])[:, 0, 0].round()
         >>> float(black), float(white)
         (0.0, 100.0)
 
@@ -141,83 +147,58 @@ def perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
 
 
 def _distances(seen: np.ndarray, color: Color) -> np.ndarray:
-    """Distance of colors, of :func:`perceived`, from one: the least of the visions."""
-    by_vision = np.linalg.norm(seen - perceived([color]), axis=-1)
+    """How much colors, of :func:`_perceived`, differ from one, for the worst eyes."""
+    by_vision = np.linalg.norm(seen - _perceived([color]), axis=-1)
     by_vision[:, 0] *= NORMAL_SHARE
     return by_vision.min(axis=1)
 
 
 @lru_cache
-def _candidates() -> tuple[np.ndarray, np.ndarray]:
-    """Colors to choose from, shape (N, 3), and how they are perceived."""
+def _candidates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colors to choose from, (N, 3), their lightness L*, and how they are perceived."""
     steps = np.arange(0, 256, 15)
     colors = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    return colors, perceived(colors)
-
-
-def _known(names: Sequence[str], given: Sequence[Color | None]) -> dict[int, Color]:
-    """Give the known colors of classes without one, by label, without near ones."""
-    keys = [_key(name) for name in names]
-    found: dict[int, Color] = {}
-    others = [BLACK, WHITE, *(color for color in given if color is not None)]
-    for table in known_colors() if None in given else ():
-        own: list[Color] = []
-        for label, key in enumerate(keys):
-            if given[label] is not None or label in found or key not in table:
-                continue
-            seen = perceived([table[key], *own, *others])[:, 0]
-            distances = np.linalg.norm(seen[1:] - seen[0], axis=-1)
-            if (distances[: len(own)] >= NEAR_IN_DATA_SET).all() and (
-                distances[len(own) :] >= NEAR
-            ).all():
-                found[label] = table[key]
-                own.append(table[key])
-        others += own
-    return found
+    lab = cv2.cvtColor((colors[None] / 255).astype(np.float32), cv2.COLOR_RGB2Lab)
+    return colors, lab[0, :, 0], _perceived(colors)
 
 
 @lru_cache
-def known_colors() -> tuple[Mapping[str, Color], ...]:
-    """Give the colors of Cityscapes, Mapillary Vistas 1.2 and 2.0 and COCO panoptic.
-
-    Returns:
-        tuple[Mapping[str, Color], ...]: RGB by name of the class, as :func:`_key` gives
-        it; black, the color of void, is left out.
-    """
-    # Imported here, since most data sets have colors and do not need them.
+def _known_colors() -> tuple[dict[str, Color], ...]:
+    """Give the colors of Cityscapes, Vistas 1.2 and 2.0 and COCO by key of the name."""
     from cityscapesscripts.helpers.labels import labels
     from mmdet.datasets import CocoPanopticDataset
 
-    coco = CocoPanopticDataset.METAINFO
-    tables = [
-        [(label.name, label.color) for label in labels],
-        *([(c['name'], c['color']) for c in _vistas(name)] for name in VISTAS_TABLES),
-        list(zip(coco['classes'], coco['palette'], strict=True)),
+    # The files alone: the room of the label tables is above this one.
+    folder = Path(__file__).parents[2] / 'datasets' / 'labels'
+    vistas = [
+        json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))['classes']
+        for name in ('mapillary_vistas_v1.2', 'mapillary_vistas_v2.0')
     ]
+    coco = CocoPanopticDataset.METAINFO
+    tables = (
+        [(label.name, label.color) for label in labels],
+        *([(c['name'], c['color']) for c in classes] for classes in vistas),
+        list(zip(coco['classes'], coco['palette'], strict=True)),
+    )
+    # Of two names with one key the first counts; black is the color of void.
     return tuple(
-        # Of two names with one key the first counts.
         {_key(n): (c[0], c[1], c[2]) for n, c in reversed(table) if tuple(c) != BLACK}
         for table in tables
     )
 
 
-def _vistas(name: str) -> list[dict]:
-    """Classes of a label table. Reads the file: its module is on a floor above."""
-    folder = Path(__file__).parents[2] / 'datasets' / 'labels'
-    return json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))['classes']
-
-
 def _key(name: str) -> str:
-    """Reduce the name of a class to what all spellings of it have in common.
+    """Give what the ways to write the name of a class have in common.
 
-    Case, signs, blanks, plural and the endings of COCO's classes do not count.
+    Neither case, signs, blanks and plural count, nor the endings of COCO's classes.
 
     Example::
 
-        >>> [_key(n) for n in ('Traffic Lights', 'traffic_light', 'sky-other-merged')]
-        ['trafficlight', 'trafficlight', 'sky']
-        >>> [_key(n) for n in ('bus', 'buses', 'horses', 'bodies', 'grass', 'people')]
-        ['bus', 'bus', 'hors', 'body', 'grass', 'person']
+        >>> names = 'Traffic Lights', 'traffic_light', 'sky-other-merged', 'bodies'
+        >>> [_key(name) for name in names]
+        ['trafficlight', 'trafficlight', 'sky', 'body']
+        >>> [_key(name) for name in ('bus', 'buses', 'horses', 'grass', 'people')]
+        ['bus', 'bus', 'hors', 'grass', 'person']
     """
     words = re.findall(r'[^\W_]+', name.casefold())
     key = ''.join([word for word in words if word not in ('merged', 'other')] or words)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,8 @@ VIEWS = {
     'errors': 'Errors',
 }
 GROUP_TITLES = {'All': 'All classes', 'Things': 'Things', 'Stuff': 'Stuff'}
-# RGBA. They differ in lightness too and stay apart for colour-blind eyes; what is right
-# is darkened, so that the colours are read against a dark ground.
+# RGBA. They differ in lightness too and stay apart for color-blind eyes; what is right
+# is darkened, so that the colors are read against a dark ground.
 ERROR_COLORS = {
     PixelError.NONE: (0, 0, 0, 150),
     PixelError.INEXACT: (255, 255, 255, 235),
@@ -54,7 +55,7 @@ ERROR_NAMES = {
     PixelError.FALSE: 'false',
     PixelError.MISSED_AND_FALSE: 'missed, and something false there',
     PixelError.INEXACT: 'outline not exact',
-    PixelError.IGNORED: 'void or group: not counted',
+    PixelError.IGNORED: 'void or crowd: not counted',
 }
 
 
@@ -64,7 +65,7 @@ class ClassTable:
 
     Attributes:
         names (Sequence[str]): Names in the order of their labels.
-        palette (Sequence[Sequence[int]]): RGB colours, 0..255.
+        palette (Sequence[Sequence[int]]): RGB colors, 0..255.
         groups (Mapping[str, Sequence[int]]): Labels of 'All', 'Things' and 'Stuff',
             as :func:`class_groups` gives them.
     """
@@ -74,7 +75,7 @@ class ClassTable:
     groups: Mapping[str, Sequence[int]]
 
     def encode(self, index: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
-        """Encode segments as mmdet does, to draw them; groups of things as stuff.
+        """Encode segments as mmdet does, to draw them; crowds as stuff.
 
         Args:
             index (np.ndarray): Shape (H, W), int; 0 void, k + 1 for segment k.
@@ -234,8 +235,8 @@ def write_report(
             )
         ],
         'confusion': {
-            'missed': sum(image.missed for image in images).tolist(),
-            'false': sum(image.false for image in images).tolist(),
+            'missed': np.sum([image.missed for image in images], axis=0).tolist(),
+            'false': np.sum([image.false for image in images], axis=0).tolist(),
         },
         'records': [_record(image) for image in images],
         'gallery': {
@@ -267,8 +268,8 @@ def _total(stats: Iterable[PanopticQualityStat]) -> PanopticQualityStat:
 
 def _numbers(
     stat: PanopticQualityStat,
-    quality: Mapping[str, float | np.ndarray],
-    label: int | Sequence[int],
+    quality: Mapping[str, Any],
+    label: int | np.ndarray,
 ) -> dict:
     """Quality and counts of a class, or of a group with its quality, for JSON."""
     values = {
@@ -336,33 +337,53 @@ def _split_metrics(
 ) -> tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]:
     """Sort the measures of a run into columns of the table of classes and the rest.
 
+    Those of a class are called ``<prefix>/<class>_<measure>`` or, of boundary PQ,
+    ``<prefix>/Boundary_<class>_<measure>``.
+
+    Example::
+
+        >>> metrics = {'semantic/road_IoU': 90, 'semantic/road_marking_IoU': 41.5}
+        >>> _split_metrics(metrics, ['road', 'road_marking'])
+        (['semantic IoU'], [{'semantic IoU': 90.0}, {'semantic IoU': 41.5}], [])
+
     Args:
-        metrics (Mapping[str, float]): Measures by name.
-        class_names (Sequence[str]): Names of the classes.
+        metrics (Mapping[str, float]): Measures by name. What is no finite number, or
+            has no prefix, is left out.
+        class_names (Sequence[str]): Names of the classes; any text.
 
     Returns:
         tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]: Names of the
         columns, the values of each class by column, and the rest as name and value.
         PQ, SQ and RQ, which the report computes, are left out.
     """
-    columns, other = [], []
-    values = [{} for _ in class_names]
+    # Of 'road' and 'road_marking', which begin alike, the longest that fits counts.
+    by_length = sorted(map(re.escape, class_names), key=len, reverse=True)
+    of_class = re.compile(
+        f'(.+?)/(Boundary_)?({"|".join(by_length)})_(Boundary_)?([^_/]+)'
+    )
+    labels = {name: label for label, name in enumerate(class_names)}
+    columns: list[str] = []
+    other: list[tuple[str, float]] = []
+    values: list[dict[str, float]] = [{} for _ in class_names]
     for name, value in metrics.items():
-        prefix, _, measure = name.rpartition('/')
         # Times, which have no prefix, are no measures.
-        if not prefix or not np.isfinite(value):
+        is_number = isinstance(value, (int, float)) and np.isfinite(value)
+        if '/' not in name or not is_number:
             continue
-        label = next(
-            (k for k, c in enumerate(class_names) if measure.startswith(f'{c}_')), None
-        )
-        kind = measure if label is None else measure[len(class_names[label]) + 1 :]
-        if prefix == 'panoptic' and re.fullmatch('[PSR]Q(_th|_st)?', kind):
+        # The means come first: a class may be called 'PQ'.
+        if re.fullmatch('panoptic/[PSR]Q(_th|_st)?', name):
             continue
-        if label is None:
+        mean = re.fullmatch('.+/Boundary_[PSR]Q(_th|_st)?', name)
+        found = None if mean else of_class.fullmatch(name)
+        if found is None:
             other.append((name, float(value)))
+            continue
+        prefix, before, class_name, after, measure = found.groups()
+        kind = f'{before or after or ""}{measure}'
+        if prefix == 'panoptic' and kind in ('PQ', 'SQ', 'RQ'):
             continue
         column = f'{prefix} {kind}'.replace('_', ' ')
         if column not in columns:
             columns.append(column)
-        values[label][column] = float(value)
+        values[labels[class_name]][column] = float(value)
     return columns, values, other
