@@ -191,7 +191,9 @@ def mim(wheel, tmp_path_factory):
     venv.create(folder, with_pip=True)
     paths = sysconfig.get_paths(vars={'base': str(folder), 'platbase': str(folder)})
     shared = {sysconfig.get_path(kind) for kind in ('purelib', 'platlib')}
-    Path(paths['purelib'], 'shared.pth').write_text('\n'.join(shared))
+    # As sites, since setuptools brings distutils to Python 3.12 by a file .pth.
+    lines = [f'import site; site.addsitedir({path!r})' for path in shared]
+    Path(paths['purelib'], 'shared.pth').write_text('\n'.join(lines))
     for command in documented_pip_commands():
         command = ['python', '-m', *command, '--quiet', '--no-compile']
         if '.' in command:

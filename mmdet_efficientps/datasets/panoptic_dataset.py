@@ -249,8 +249,10 @@ class PanopticDataset(CocoPanopticDataset):
                 f"metainfo['palette'] has {len(meta['palette'])} colors for "
                 f'{len(ordered)} classes'
             )
-        # For whoever writes predictions with the category ids of the json.
-        meta['categories'] = ordered.categories()
+        # For whoever writes predictions with the category ids of the json. Not of what is
+        # trained on: its metainfo goes into checkpoints, which hold plain types alone.
+        if self.test_mode:
+            meta['categories'] = ordered.categories()
         self._num_things = len(things)
         self.cat_ids = [c.id for c in ordered]
         self.cat2label = ordered.label_of

@@ -2,6 +2,7 @@
 import json
 
 import pytest
+import torch
 from mmdet.registry import DATASETS
 
 from mmdet_efficientps.datasets import PanopticDataset
@@ -304,6 +305,14 @@ def test_sets_of_one_class_list_with_other_ids_are_joined(build, content, kind):
         for k in (0, 2)
     ]
     assert labels[0] == labels[1]
+
+
+def test_metainfo_of_a_training_set_is_read_in_torchs_safe_mode(build, tmp_path):
+    # mmengine saves it in every checkpoint
+    names = build().metainfo['classes']
+    torch.save(build().metainfo, tmp_path / 'meta.pth')
+    meta = torch.load(tmp_path / 'meta.pth', weights_only=True)
+    assert meta['classes'] == names
 
 
 def test_sets_of_other_classes_are_not_joined(build, content):
