@@ -249,8 +249,8 @@ class PanopticDataset(CocoPanopticDataset):
                 f"metainfo['palette'] has {len(meta['palette'])} colors for "
                 f'{len(ordered)} classes'
             )
-        # For whoever writes predictions with the category ids of the json. Not of what is
-        # trained on: its metainfo goes into checkpoints, which hold plain types alone.
+        # For whoever writes predictions with the category ids of the json. Not of what
+        # is trained on: its metainfo goes into checkpoints, which hold plain types.
         if self.test_mode:
             meta['categories'] = ordered.categories()
         self._num_things = len(things)
