@@ -250,7 +250,7 @@ class PanopticDataset(CocoPanopticDataset):
                 f'{len(ordered)} classes'
             )
         # For whoever writes predictions with the category ids of the json. Not of what
-        # is trained on: its metainfo goes into checkpoints, of plain types alone.
+        # is trained on: its metainfo goes into checkpoints, which hold plain types.
         if self.test_mode:
             meta['categories'] = ordered.categories()
         self._num_things = len(things)

@@ -5,7 +5,6 @@ from .panoptic_drawing import (
     draw_comparison,
     draw_legend,
     draw_panoptic,
-    encode_panoptic,
     panoptic_overlay,
 )
 from .panoptic_visualizer import PanopticVisualizer
@@ -17,7 +16,6 @@ __all__ = [
     'draw_comparison',
     'draw_legend',
     'draw_panoptic',
-    'encode_panoptic',
     'load_predicted_image',
     'panoptic_overlay',
     'plot_training_curves',

@@ -13,32 +13,6 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE, _GREY, _BLACK = (255, 255, 255), (200, 200, 200), (0, 0, 0)
 
 
-def encode_panoptic(
-    segment_index: np.ndarray,
-    categories: Sequence[int],
-    is_thing: Sequence[bool],
-    num_classes: int,
-) -> np.ndarray:
-    """Encode a ground truth the way mmdet encodes predictions.
-
-    Args:
-        segment_index (np.ndarray): Shape (H, W), int; 0 void, k + 1 for segment k.
-        categories (Sequence[int]): Contiguous label of each segment.
-        is_thing (Sequence[bool]): Whether a segment is one object. Stuff and groups
-            of things are not.
-        num_classes (int): Number of classes, the value of void.
-
-    Returns:
-        np.ndarray: Shape (H, W), int64: class + instance * INSTANCE_OFFSET.
-    """
-    values = [num_classes]
-    for number, (category, thing) in enumerate(
-        zip(categories, is_thing, strict=True), start=1
-    ):
-        values.append(category + (number * INSTANCE_OFFSET if thing else 0))
-    return np.asarray(values, dtype=np.int64)[segment_index]
-
-
 def draw_panoptic(
     image: np.ndarray,
     panoptic: np.ndarray,
@@ -47,15 +21,15 @@ def draw_panoptic(
 ) -> np.ndarray:
     """Lay the classes over an image and outline the instances.
 
-    Every instance has its own shade of the colour of its class; void keeps the
+    Every instance has its own shade of the color of its class; void keeps the
     image, darkened.
 
     Args:
         image (np.ndarray): Shape (H, W, 3), uint8, RGB.
         panoptic (np.ndarray): Shape (H, W), int: class + instance *
             INSTANCE_OFFSET; a class beyond the palette is void.
-        palette (Sequence[Sequence[int]]): RGB colour of every class.
-        alpha (float): Opacity of the colours in [0, 1]. Defaults to 0.55.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
+        alpha (float): Opacity of the colors in [0, 1]. Defaults to 0.55.
 
     Returns:
         np.ndarray: Shape (H, W, 3), uint8, RGB.
@@ -81,8 +55,8 @@ def panoptic_overlay(
 
     Args:
         panoptic (np.ndarray): See :func:`draw_panoptic`.
-        palette (Sequence[Sequence[int]]): RGB colour of every class.
-        alpha (float): Opacity of the colours in [0, 1]; outlines are opaque.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
+        alpha (float): Opacity of the colors in [0, 1]; outlines are opaque.
             Defaults to 0.55.
 
     Returns:
@@ -98,14 +72,14 @@ def panoptic_overlay(
 def _color_segments(
     panoptic: np.ndarray, palette: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the colour of every pixel and find the outlines of the instances.
+    """Choose the color of every pixel and find the outlines of the instances.
 
     Args:
         panoptic (np.ndarray): See :func:`draw_panoptic`.
-        palette (Sequence[Sequence[int]]): RGB colour of every class.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: RGB colours, shape (H, W, 3), float32 in
+        tuple[np.ndarray, np.ndarray]: RGB colors, shape (H, W, 3), float32 in
         0..255, black for void, and where an outline is, shape (H, W), bool.
     """
     values, index = np.unique(panoptic, return_inverse=True)
@@ -115,7 +89,7 @@ def _color_segments(
     colors = np.asarray([*palette, _BLACK], dtype=np.float32)[
         np.where(void, len(palette), classes)
     ]
-    # Shades around the class colour; the golden ratio spreads neighbours apart.
+    # Shades around the class color; the golden ratio spreads neighbours apart.
     shade = 0.75 + 0.5 * (instances * 0.618034 % 1.0)
     colors = np.where(
         instances[:, None] > 0,
@@ -135,12 +109,12 @@ def draw_legend(
     palette: Sequence[Sequence[int]],
     row_height: int = 22,
 ) -> np.ndarray:
-    """Draw a legend: a coloured box and the name of every class, in rows.
+    """Draw a legend: a colored box and the name of every class, in rows.
 
     Args:
         width (int): Width of the result in pixels.
         classes (Sequence[str]): Names.
-        palette (Sequence[Sequence[int]]): RGB colours.
+        palette (Sequence[Sequence[int]]): RGB colors.
         row_height (int): Height of a row in pixels. Defaults to 22.
 
     Returns:
@@ -185,8 +159,8 @@ def draw_comparison(
             such as 'ground truth' and 'prediction'.
         classes (Sequence[str]): Names of the classes; those that occur are in the
             legend.
-        palette (Sequence[Sequence[int]]): RGB colour of every class.
-        alpha (float): Opacity of the colours in [0, 1]. Defaults to 0.55.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
+        alpha (float): Opacity of the colors in [0, 1]. Defaults to 0.55.
 
     Returns:
         np.ndarray: RGB picture, uint8, W * (1 + number of panels) wide.

@@ -12,8 +12,13 @@ from mmdet.visualization.palette import get_palette
 from mmengine.dist import is_main_process
 
 from ..datasets.transforms.resize import to_color_image
-from ..structures.panoptic import index_segments, read_panoptic_png
-from .panoptic_drawing import draw_comparison, encode_panoptic
+from ..structures.panoptic import (
+    encode_panoptic,
+    index_segments,
+    read_panoptic_png,
+)
+from .panoptic_drawing import draw_comparison
+from .predicted_image import at_size
 
 
 @VISUALIZERS.register_module()
@@ -98,15 +103,15 @@ class PanopticVisualizer(DetLocalVisualizer):
             return
         classes = self.dataset_meta['classes']
         palette = self._palette(len(classes))
-        # mmdet's DetInferencer has arrays drawn as they were given
-        image = to_color_image(image).astype(np.uint8)
+        prediction = data_sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+        # mmdet's DetInferencer has arrays drawn as they were given, and its hook reads
+        # photographs at their own size.
+        image = at_size(to_color_image(image).astype(np.uint8), prediction.shape)
         panels = {}
         if draw_gt and data_sample.get('seg_map_path') is not None:
             panels['ground truth'] = self._ground_truth(data_sample, len(classes))
         if draw_pred:
-            panels['prediction'] = (
-                data_sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
-            )
+            panels['prediction'] = prediction
         picture = draw_comparison(image, panels, classes, palette)
         if out_file is None and not is_main_process():
             return
@@ -114,7 +119,12 @@ class PanopticVisualizer(DetLocalVisualizer):
         if show:
             self.show(picture, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            mmcv.imwrite(picture[..., ::-1], out_file)
+            if not mmcv.imwrite(picture[..., ::-1], out_file):
+                height, width = picture.shape[:2]
+                raise ValueError(
+                    f'a picture of {width} x {height} pixels cannot be written to '
+                    f'{out_file}: its format does not allow it, take .png'
+                )
         else:
             height, width = picture.shape[:2]
             if width > self.max_width:

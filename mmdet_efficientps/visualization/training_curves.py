@@ -8,6 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mmdet_efficientps.utils import atomic_path
+
 METRICS = {'PQ': 'PQ, all classes', 'PQ_th': 'PQ, things', 'PQ_st': 'PQ, stuff'}
 
 
@@ -71,4 +73,5 @@ def plot_training_curves(
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(out_file)
+    with atomic_path(out_file) as temporary:
+        figure.savefig(temporary)

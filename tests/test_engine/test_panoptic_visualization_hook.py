@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -57,9 +58,22 @@ def samples(tmp_path):
     return made
 
 
+class Images:
+    """Data set of the images of some predictions."""
+
+    def __init__(self, samples, folder):
+        self.samples = samples
+        self.data_prefix = {'img': str(folder)} if folder else {}
+
+    def __len__(self):
+        return len(self.samples)
+
+    def get_data_info(self, index):
+        return {'img_path': self.samples[index].img_path}
+
+
 def loader_of(samples, folder=None, **kwargs):
-    dataset = SimpleNamespace(data_prefix={'img': str(folder)} if folder else {})
-    return SimpleNamespace(sampler=samples, dataset=dataset, **kwargs)
+    return SimpleNamespace(sampler=samples, dataset=Images(samples, folder), **kwargs)
 
 
 def validate(hook, samples, iteration, batch_size=2, folder=None):
@@ -110,6 +124,7 @@ def draw_test(hook, samples, tmp_path, folder=None):
         work_dir=str(tmp_path / 'work'),
         timestamp='now',
     )
+    hook.before_test_epoch(runner)
     hook.after_test_iter(runner, 0, {}, samples)
 
 
@@ -159,16 +174,18 @@ def test_a_picture_of_what_cannot_be_written_is_a_png(visualizer, tmp_path):
     assert (tmp_path / 'work/now/pictures/1.webp2.png').is_file()
 
 
-@pytest.mark.parametrize('out', ['images/drive', 'images', '.', 'link'])
-def test_a_folder_of_photographs_is_refused_for_pictures(visualizer, tmp_path, out):
+@pytest.mark.parametrize('out', ['images/drive', 'images', '.', 'link', 'images/b'])
+def test_a_folder_of_photographs_is_refused_before_the_test(visualizer, tmp_path, out):
     visualizer()
-    sample = prediction_for(tmp_path / 'images/drive/1.png')
+    # In images/b, the picture of a/1.png would be the third photograph.
+    names = ('drive/1.png', 'a/1.png', 'b/a/1.png')
+    samples = [prediction_for(tmp_path / 'images' / name) for name in names]
     (tmp_path / 'link').symlink_to(tmp_path / 'images')
-    before = (tmp_path / 'images/drive/1.png').read_bytes()
+    before = [Path(sample.img_path).read_bytes() for sample in samples]
     hook = PanopticVisualizationHook(draw=True, test_out_dir=str(tmp_path / out))
-    with pytest.raises(ValueError, match='--show-dir.*images/drive'):
-        draw_test(hook, [sample], tmp_path, tmp_path / 'images')
-    assert (tmp_path / 'images/drive/1.png').read_bytes() == before
+    with pytest.raises(ValueError, match=f'--show-dir. {tmp_path}.*images/.*1.png'):
+        draw_test(hook, samples, tmp_path, tmp_path / 'images')
+    assert [Path(sample.img_path).read_bytes() for sample in samples] == before
 
 
 def test_no_picture_is_written_through_a_link(visualizer, tmp_path):

@@ -38,7 +38,7 @@ val_dataloader = dict(dataset=dict(**dataset, pipeline=[], test_mode=True))
 
 @pytest.fixture
 def config(tmp_path):
-    """Five images of a road, one large and one tiny car and a group of cars."""
+    """Five images of a road, one large and one tiny car and a crowd of cars."""
     ids = np.full((30, 40), 1)
     ids[:3] = 0
     ids[5:15, 5:20], ids[20:22, 2:4], ids[20:28, 30:38] = 2, 3, 4
@@ -134,3 +134,31 @@ def test_wrapped_data_sets_are_looked_into(monkeypatch, config):
     assert [r['values']['dropped'] for r in data['records']] == [1] * 5
     with pytest.raises(SystemExit, match='--split train'):
         browse(monkeypatch, config, '--split', 'val')
+
+
+def test_images_of_one_name_are_named_with_their_folders(monkeypatch, config):
+    path = config.parent / 'labels.json'
+    labels = json.loads(path.read_text())
+    for number, image in enumerate(labels['images'][:2]):
+        source = config.parent / 'images' / image['file_name']
+        image['file_name'] = f'drive{number}/x.png'
+        target = config.parent / 'images' / image['file_name']
+        target.parent.mkdir()
+        source.rename(target)
+    path.write_text(json.dumps(labels))
+    _, data = browse(monkeypatch, config)
+    names = [record['name'] for record in data['records']]
+    assert names == ['drive0/x.png', 'drive1/x.png', '2.png', '3.png', '4.png']
+
+
+@pytest.mark.parametrize('out', ['images', 'labels', '.', 'link'])
+def test_folders_of_the_data_set_are_refused(monkeypatch, config, out):
+    (config.parent / 'link').symlink_to(config.parent / 'images')
+    (config.parent / 'images' / '0.png').rename(config.parent / 'images/page_001.png')
+    path = config.parent / 'labels.json'
+    path.write_text(path.read_text().replace('"0.png", "w', '"page_001.png", "w'))
+    before = {p: p.read_bytes() for p in config.parent.rglob('*.*') if p.is_file()}
+    with pytest.raises(SystemExit, match='--out .* holds inputs'):
+        browse(monkeypatch, config, '--out', str(config.parent / out))
+    after = {p: p.read_bytes() for p in config.parent.rglob('*.*') if p.is_file()}
+    assert after == before

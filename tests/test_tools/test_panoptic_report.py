@@ -1,5 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import base64
 import importlib.util
+import io
 import json
 import re
 import sys
@@ -70,6 +72,16 @@ def report(files, monkeypatch):
     return call
 
 
+def read_page(path):
+    """Data of the page and its pictures by number and view."""
+    text = path.read_text(encoding='utf-8')
+    pictures = re.findall(r'id="picture-(\d+-\w+)">([^<]*)<', text)
+    return (
+        json.loads(re.search(r'id="page-data">(.*?)</script>', text)[1]),
+        {name: base64.b64decode(content) for name, content in pictures},
+    )
+
+
 def test_report_of_files_of_any_framework(files, report):
     (files / 'metrics.json').write_text('{"semantic/car_IoU": 12.5}')
     report('--metrics', files / 'metrics.json', '--title', 'My run')
@@ -94,12 +106,95 @@ def test_all_problems_are_listed_and_no_page_is_written(files, report):
     assert not (files / 'report.html').exists()
 
 
-def test_an_image_of_another_size_is_named(files, report):
+def test_an_image_of_another_size_is_shown_at_that_of_the_truth(files, report):
+    folder = files / 'images' / 'some city'
+    photo = np.zeros((80, 90, 3), np.uint8)
+    photo[:, 45:] = 200
+    Image.fromarray(photo).save(folder / 'a_000000_000019_leftImg8bit.png')
+    report()
+    data, pictures = read_page(files / 'report.html')
+    assert data['records'][0]['size'] == [60, 40]
+    shown = np.asarray(Image.open(io.BytesIO(pictures['0-image'])))
+    assert shown.shape == (40, 60, 3)
+    assert shown[:, :25].max() < 20
+    assert shown[:, 35:].min() > 180
+
+
+def test_an_image_is_turned_as_its_exif_data_say(files, report):
     path = files / 'images' / 'some city' / 'a_000000_000019_leftImg8bit.png'
-    Image.fromarray(np.zeros((40, 61, 3), np.uint8)).save(path)
-    with pytest.raises(SystemExit) as error:
-        report()
-    assert f'{path}: (40, 61), (40, 60)' in str(error.value)
+    photo = np.zeros((60, 40, 3), np.uint8)
+    photo[30:] = 200
+    exif = Image.Exif()
+    # Turned by a quarter to the left: the lower half is the left one.
+    exif[0x0112] = 6
+    path.unlink()
+    Image.fromarray(photo).save(path.with_suffix('.jpg'), exif=exif, quality=95)
+    report()
+    _, pictures = read_page(files / 'report.html')
+    shown = np.asarray(Image.open(io.BytesIO(pictures['0-image'])))
+    assert shown[:, :25].min() > 180
+    assert shown[:, 35:].max() < 20
+
+
+def test_measures_of_a_class_stand_in_its_row(files, report):
+    for kind in ('gt', 'predictions'):
+        path = files / f'{kind}.json'
+        path.write_text(path.read_text().replace('"car"', '"road_marking"'))
+    metrics = {'semantic/road_marking_IoU': 41.5, 'instance/road_marking_AP': 33.0}
+    (files / 'metrics.json').write_text(json.dumps(metrics))
+    report('--metrics', files / 'metrics.json')
+    data, _ = read_page(files / 'report.html')
+    road, marking = data['classes']
+    assert (marking['semantic IoU'], marking['instance AP']) == (41.5, 33.0)
+    assert not {'semantic IoU', 'instance AP'} & road.keys()
+
+
+@pytest.mark.parametrize(
+    'out',
+    [
+        'gt.json',
+        'predictions.json',
+        'metrics.json',
+        'images',
+        'gt/a_000000_000019_gtFine_panoptic.png',
+        'images/some city/a_000000_000019_leftImg8bit.png',
+        'link.html',
+    ],
+)
+def test_no_page_is_written_over_an_input(files, report, out):
+    (files / 'metrics.json').write_text('{}')
+    (files / 'link.html').symlink_to(files / 'gt.json')
+    before = {p: p.read_bytes() for p in files.rglob('*') if p.is_file()}
+    with pytest.raises(SystemExit, match='--out .*input'):
+        report('--metrics', files / 'metrics.json', '--out', files / out)
+    assert {p: p.read_bytes() for p in files.rglob('*') if p.is_file()} == before
+
+
+def test_metrics_that_are_none_are_refused(files, report):
+    (files / 'scalars.json').write_text('[1, 2]')
+    with pytest.raises(SystemExit, match='scalars.json .--metrics. is no object'):
+        report('--metrics', files / 'scalars.json')
+
+
+def test_two_images_of_one_name_are_told_by_folder_and_ending(files, report):
+    content = json.loads((files / 'gt.json').read_text())
+    names = ['north/0.png', 'south/0.png', 'south/0.jpg']
+    images, annotations = [], []
+    for number, name in enumerate(names):
+        path = files / 'images' / 'deep' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo = np.full((40, 60, 3), 60 * (number + 1), np.uint8)
+        Image.fromarray(photo).save(path)
+        images.append({'id': number, 'file_name': name, 'width': 60, 'height': 40})
+        annotations.append(content['annotations'][0] | {'image_id': number})
+    content |= {'images': images, 'annotations': annotations}
+    for name in ('gt.json', 'predictions.json'):
+        (files / name).write_text(json.dumps(content))
+    report('--pred-folder', files / 'gt')
+    _, pictures = read_page(files / 'report.html')
+    for number in range(3):
+        shown = np.asarray(Image.open(io.BytesIO(pictures[f'{number}-image'])))
+        assert abs(shown.mean() - 60 * (number + 1)) < 3
 
 
 def test_missing_and_ambiguous_images_are_named(files, report):

@@ -19,7 +19,7 @@ PALETTE = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
 
 
 def packed(name='a.png', labels=(0, 1), **meta):
-    """A car and a person on a road, a group of persons, a column of void."""
+    """A car and a person on a road, a crowd of persons, a column of void."""
     masks = np.zeros((3, 20, 40), dtype=np.uint8)
     masks[0, 2:8, 2:12] = masks[1, 4:16, 20:26] = masks[2, 10:18, 30:38] = 1
     semantic = torch.full((1, 20, 40), 2, dtype=torch.uint8)

@@ -11,21 +11,13 @@ from mmdet_efficientps.visualization import (
     draw_comparison,
     draw_legend,
     draw_panoptic,
-    encode_panoptic,
 )
 
 PALETTE = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
 CLASSES = ('thing', 'grass', 'sky')
 
 
-def test_ground_truth_is_encoded_as_predictions_are():
-    index = np.array([[0, 1, 2, 3]])
-    encoded = encode_panoptic(index, [0, 1, 0], [True, False, False], 3)
-    # void, first instance of class 0, stuff 1, a group of class 0
-    assert encoded.tolist() == [[3, INSTANCE_OFFSET, 1, 0]]
-
-
-def test_stuff_has_the_colour_of_its_class_and_void_is_darkened():
+def test_stuff_has_the_color_of_its_class_and_void_is_darkened():
     image = np.full((4, 6, 3), 100, dtype=np.uint8)
     panoptic = np.full((4, 6), 1)
     panoptic[:, 3:] = 3
@@ -51,7 +43,7 @@ def test_another_size_is_refused():
         draw_panoptic(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), int), PALETTE)
 
 
-def test_legend_breaks_into_rows_and_shows_every_colour():
+def test_legend_breaks_into_rows_and_shows_every_color():
     narrow = draw_legend(120, CLASSES, PALETTE)
     wide = draw_legend(600, CLASSES, PALETTE)
     assert narrow.shape[0] > wide.shape[0]

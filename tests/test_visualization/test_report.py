@@ -2,15 +2,17 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmdet_efficientps.evaluation.functional import class_quality, summarize
+from mmdet_efficientps.structures.panoptic import PanopticClass, PanopticClasses
 from mmdet_efficientps.visualization.report import (
-    ClassTable,
     analyse_image,
+    class_measure,
     fit_width,
     shrink,
     to_webp,
@@ -19,11 +21,15 @@ from mmdet_efficientps.visualization.report import (
 )
 
 CAR, BUS, ROAD, TRAIN = range(4)
-CLASSES = ClassTable(
-    ['car', 'bus', 'road </script>', 'train'],
-    [(200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 9, 9)],
-    {'All': [0, 1, 2, 3], 'Things': [0, 1, 3], 'Stuff': [2]},
+CLASSES = PanopticClasses(
+    (
+        PanopticClass(1, 'car', True, (200, 0, 0)),
+        PanopticClass(2, 'bus', True, (0, 200, 0)),
+        PanopticClass(3, 'road </script>', False, (0, 0, 200)),
+        PanopticClass(4, 'train', True, (9, 9, 9)),
+    )
 )
+GROUPS = {'All': [0, 1, 2, 3], 'Things': [0, 1, 3], 'Stuff': [2]}
 VIEWS = ['image', 'truth', 'prediction', 'errors']
 
 
@@ -60,7 +66,7 @@ def report(images, tmp_path):
     metrics = {
         'panoptic/PQ': 12.3,
         'panoptic/car_PQ': 12.3,
-        'panoptic/Boundary_car_PQ': 45.6,
+        'panoptic/car_Boundary_PQ': 45.6,
         'instance/car_AP': 31.4,
         'semantic/mIoU': 77.7,
         'data_time': 0.1,
@@ -82,7 +88,7 @@ def test_report_has_the_numbers_of_the_metric(images, report):
     data = read_data(report)
     stat = images[0].stat + images[1].stat + images[2].stat
     for row in data['groups']:
-        for key, value in summarize(stat, CLASSES.groups)[row['name']].items():
+        for key, value in summarize(stat, GROUPS)[row['name']].items():
             assert row[key] == value
     quality = class_quality(stat)
     for label, row in enumerate(data['classes'][:3]):
@@ -110,9 +116,57 @@ def test_further_measures_become_columns_or_rows(report):
     assert data['other_metrics'] == [['semantic/mIoU', 77.7]]
 
 
+@pytest.mark.parametrize(
+    ('key', 'names', 'expected'),
+    [
+        (
+            'semantic/road_marking_IoU',
+            ['road', 'road_marking'],
+            ('road_marking', 'IoU'),
+        ),
+        ('semantic/road_IoU', ['road_marking', 'road'], ('road', 'IoU')),
+        (
+            'semantic/road marking_IoU',
+            ['road', 'road marking'],
+            ('road marking', 'IoU'),
+        ),
+        ('instance/a_AP50', ['a', 'a_AP50', 'AP50'], ('a', 'AP50')),
+        ('instance/a_AP50_AP', ['a', 'a_AP50', 'AP50'], ('a_AP50', 'AP')),
+        ('instance/AP_AP50', ['AP'], ('AP', 'AP50')),
+        ('instance/AP50', ['AP'], (None, 'AP50')),
+        ('panoptic/PQ_th', ['PQ', 'car'], (None, 'PQ_th')),
+        ('panoptic/PQ_Boundary_PQ', ['PQ', 'car'], ('PQ', 'Boundary_PQ')),
+        ('panoptic/car_Boundary_PQ', ['car', 'car_Boundary'], ('car_Boundary', 'PQ')),
+        ('instance/car/van_AP', ['van', 'car/van'], ('car/van', 'AP')),
+        ('mine/car_F1', ['car', 'bus'], ('car', 'F1')),
+        ('mine/score', ['car'], (None, 'score')),
+    ],
+)
+def test_measures_belong_to_the_class_of_their_name(key, names, expected):
+    assert class_measure(key, names) == (key.split('/')[0], *expected)
+
+
+def test_a_prefix_may_have_folders():
+    assert class_measure('val/panoptic/car_PQ', ['car']) == (
+        'val/panoptic',
+        'car',
+        'PQ',
+    )
+
+
+def test_what_is_no_number_is_no_measure(images, tmp_path):
+    metrics = {'a/car_AP': None, 'a/b': 'text', 'a/c': float('nan'), 'a/car_IoU': 5}
+    write_report(tmp_path / 'r.html', images, CLASSES, 'A', metrics=metrics)
+    data = read_data(tmp_path / 'r.html')
+    assert data['extra_columns'] == ['a IoU']
+    assert data['other_metrics'] == []
+
+
 def shown_metrics(images, path, names, metrics):
     """Extra columns by class, and the other measures, of a page with other names."""
-    classes = ClassTable(names, CLASSES.palette, CLASSES.groups)
+    classes = PanopticClasses(
+        tuple(replace(c, name=n) for c, n in zip(CLASSES, names, strict=True))
+    )
     write_report(path, images, classes, 'x', metrics=metrics)
     data = read_data(path)
     columns = data['extra_columns']
@@ -188,13 +242,6 @@ def test_names_that_are_those_of_measures_keep_their_values(images, tmp_path):
         ['instance/AP', 5],
         ['instance/AP50', 6],
     ]
-
-
-def test_what_is_no_number_is_no_measure(images, tmp_path):
-    metrics = {'a/x': None, 'a/y': 'text', 'a/z': float('nan'), 'a/car_AP': [1]}
-    rows, other = shown_metrics(images, tmp_path / 'x.html', CLASSES.names, metrics)
-    assert set(map(str, rows.values())) == {'{}'}
-    assert other == []
 
 
 def test_pictures_are_small_and_overlays_translucent(images):

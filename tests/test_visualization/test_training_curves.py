@@ -35,6 +35,13 @@ def test_curves_are_written_as_png(tmp_path):
         assert picture.width > picture.height > 100
 
 
+def test_curves_are_not_written_through_a_link(tmp_path):
+    (tmp_path / 'photo.png').write_bytes(b'photo')
+    (tmp_path / 'curves.png').symlink_to(tmp_path / 'photo.png')
+    plot_training_curves(TRAINING, tmp_path / 'curves.png')
+    assert (tmp_path / 'photo.png').read_bytes() == b'photo'
+
+
 @pytest.mark.parametrize(
     ('records', 'changed'),
     [

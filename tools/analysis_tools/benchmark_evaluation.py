@@ -41,14 +41,17 @@ from mmdet_efficientps.datasets import CityscapesPanopticDataset
 from mmdet_efficientps.evaluation.functional import (
     PanopticQualityStat,
     class_groups,
-    decode_panoptic_seg,
     encoded_quality_stats,
     summarize,
 )
 from mmdet_efficientps.evaluation.panoptic_files import (
     evaluate_panoptic_files,
 )
-from mmdet_efficientps.structures.panoptic import segments_info, write_panoptic_png
+from mmdet_efficientps.structures.panoptic import (
+    decode_panoptic_seg,
+    segments_info,
+    write_panoptic_png,
+)
 from mmdet_efficientps.testing.toy_city import render_scene
 
 META = CityscapesPanopticDataset.METAINFO

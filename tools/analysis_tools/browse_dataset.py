@@ -16,7 +16,6 @@ Example::
 """
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from mmdet_efficientps import load_config
-from mmdet_efficientps.utils import atomic_path
+from mmdet_efficientps.datasets.parts import data_set_files, data_set_parts
+from mmdet_efficientps.utils import atomic_path, check_output
+from mmdet_efficientps.visualization.predicted_image import image_name
 from mmdet_efficientps.visualization.report import fit_width
 from mmdet_efficientps.visualization.report.dataset_browser import (
     TrainingSample,
@@ -102,7 +103,9 @@ def build_dataset(cfg: Config, split: str) -> Dataset:
     """
     config = cfg.train_dataloader.dataset
     if split == 'val':
-        pipelines = [part.pipeline for part in _levels(config) if 'pipeline' in part]
+        pipelines = [
+            part.pipeline for part in data_set_parts(config) if 'pipeline' in part
+        ]
         if len(pipelines) != 1:
             raise SystemExit(
                 'the training data set mixes several images in its pipeline, which '
@@ -111,21 +114,12 @@ def build_dataset(cfg: Config, split: str) -> Dataset:
         config = cfg.val_dataloader.dataset
         config.update(pipeline=pipelines[0], test_mode=False)
     dataset = DATASETS.build(config)
-    for part in _levels(dataset):
+    for part in data_set_parts(dataset):
         pipeline = getattr(part, 'pipeline', [])
         for transform in getattr(pipeline, 'transforms', pipeline):
             if hasattr(transform, 'meta_keys'):
                 transform.meta_keys = (*transform.meta_keys, 'num_dropped_instances')
     return dataset
-
-
-def _levels(dataset: Dataset | dict) -> Iterator[Dataset | dict]:
-    """Go through a data set, or its config, and those that it wraps."""
-    get = dataset.get if isinstance(dataset, dict) else dataset.__dict__.get
-    yield dataset
-    for inner in [get('dataset'), *(get('datasets') or [])]:
-        if inner is not None:
-            yield from _levels(inner)
 
 
 def main() -> None:
@@ -136,6 +130,10 @@ def main() -> None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = build_dataset(cfg, args.split)
+    try:
+        check_output(args.out, data_set_files(dataset), '--out')
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from error
     meta = dataset.metainfo
     classes, palette = meta['classes'], meta['palette']
     count = min(args.num, len(dataset))
@@ -144,7 +142,9 @@ def main() -> None:
     def sample(number: int) -> TrainingSample:
         # Each image has its own seed: what it looks like does not depend on --num.
         set_random_seed(args.seed + int(number))
-        return TrainingSample.from_packed(dataset[int(number)], len(classes))
+        packed = dataset[int(number)]
+        name = image_name(packed['data_samples'].img_path, dataset)
+        return TrainingSample.from_packed(packed, len(classes), name)
 
     probes = [sample(number) for number in numbers[:: max(count // NUM_PROBES, 1)]]
 

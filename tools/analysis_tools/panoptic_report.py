@@ -18,23 +18,22 @@ Example::
 import argparse
 import os
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmengine.utils import track_progress_rich
 
-from mmdet_efficientps.datasets.transforms import LoadCheckedImage
-from mmdet_efficientps.evaluation.functional import class_groups
 from mmdet_efficientps.evaluation.panoptic_files import (
     PanopticFiles,
     pair_annotations,
     read_image,
 )
-from mmdet_efficientps.structures.panoptic import read_json
-from mmdet_efficientps.utils import ProblemList
+from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
+from mmdet_efficientps.utils import ProblemList, check_output
+from mmdet_efficientps.visualization.predicted_image import load_predicted_image
 from mmdet_efficientps.visualization.report import (
-    ClassTable,
     ImageReport,
     analyse_image,
     fit_width,
@@ -94,7 +93,8 @@ def find_images(
     Looked for are, in this order: the path that the json gives; a file of that name
     in any folder below; and one of the name of the PNG or of the image id. Endings do
     not count, nor ``_gtFine``, ``_panoptic`` and ``_leftImg8bit``, of which Cityscapes'
-    json and folders have different ones.
+    json and folders have different ones. Of several files, the one counts that has
+    more of the path in common: the folders above it, then its ending.
 
     Args:
         folder (Path): Folder of the images.
@@ -125,14 +125,27 @@ def find_images(
             found.append(folder / name)
             continue
         names = (name, annotation['file_name'], str(image_id))
-        paths = next((by_key[key(n)] for n in names if key(n) in by_key), [])
-        if len(paths) == 1:
-            found.extend(paths)
-        elif paths:
+        wanted = next((n for n in names if key(n) in by_key), name)
+        paths = by_key.get(key(wanted), [])
+        if image_id not in file_name:
+            # The ending of a PNG of segments says nothing about that of the image.
+            wanted = wanted.removesuffix(Path(wanted).suffix)
+        in_common = [_in_common(path, wanted) for path in paths]
+        best = [p for p, n in zip(paths, in_common, strict=True) if n == max(in_common)]
+        if len(best) == 1:
+            found.extend(best)
+        elif best:
             problems.add(f'several images of one name in {folder}', name)
         else:
             problems.add(f'image not found in {folder} (--images)', name)
     return found
+
+
+def _in_common(path: Path, name: str) -> tuple[int, bool]:
+    """How many folders above two files are called alike, and whether endings are."""
+    above = zip(path.parts[-2::-1], Path(name).parts[-2::-1], strict=False)
+    alike = takewhile(lambda pair: pair[0] == pair[1], above)
+    return len(list(alike)), path.suffix == Path(name).suffix
 
 
 def report_image(
@@ -141,7 +154,7 @@ def report_image(
     path: Path,
     folders: tuple[Path, Path],
     label_of: dict[int, int],
-    classes: ClassTable,
+    classes: PanopticClasses,
     width: int,
 ) -> tuple[ProblemList, ImageReport | None]:
     """Read an image and its segmentations, and find the errors.
@@ -152,7 +165,7 @@ def report_image(
         path (Path): The image.
         folders (tuple[Path, Path]): Folders of the PNGs, true and predicted.
         label_of (dict[int, int]): Label of each category id.
-        classes (ClassTable): The classes.
+        classes (PanopticClasses): The classes.
         width (int): Width of the pictures in pixels at most.
 
     Returns:
@@ -163,16 +176,12 @@ def report_image(
     cv2.setNumThreads(1)
     problems = ProblemList()
     maps = read_image(gt_annotation, pred_annotation, folders, label_of, problems)
+    if maps is None:
+        return problems, None
     try:
-        image = LoadCheckedImage()({'img_path': str(path)})['img'][..., ::-1]
+        image = load_predicted_image(str(path), maps[0].shape)
     except ValueError:
         problems.add('image cannot be decoded', path)
-    if not problems and image.shape[:2] != maps[0].shape:
-        problems.add(
-            'image and ground truth differ in size (height, width)',
-            f'{path}: {image.shape[:2]}, {maps[0].shape}',
-        )
-    if problems:
         return problems, None
     name = str(gt_annotation['image_id'])
     return problems, analyse_image(name, image, *maps, classes, width)
@@ -195,17 +204,28 @@ def main() -> None:
     paths = find_images(args.images, annotations, gt.content.images, problems)
     if problems:
         raise SystemExit(f'no report was made. {problems.summary()}')
-    metrics = read_json(args.metrics) if args.metrics else {}
+    inputs = [args.gt, args.pred, args.metrics, *paths]
+    inputs += [
+        files.folder / annotation['file_name']
+        for files, annotations in zip((gt, pred), zip(*pairs, strict=True), strict=True)
+        for annotation in annotations
+    ]
+    try:
+        check_output(args.out, inputs, '--out')
+        metrics = read_json(args.metrics) if args.metrics else {}
+        if not isinstance(metrics, dict):
+            raise ValueError(
+                f'{args.metrics} (--metrics) is no object of names and values: give '
+                '<work folder>/<time>/<time>.json of a test'
+            )
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'no report was made. {error}') from error
 
-    table = gt.content.classes
-    names = list(table.names)
-    classes = ClassTable(
-        names, table.palette, class_groups(names, table.things, table.stuff)
-    )
+    classes = gt.content.classes
     make = partial(
         report_image,
         folders=(gt.folder, pred.folder),
-        label_of=table.label_of,
+        label_of=classes.label_of,
         classes=classes,
     )
     jobs = [(*pair, path) for pair, path in zip(pairs, paths, strict=True)]

@@ -57,9 +57,8 @@ class PanopticCopyPaste(CopyPaste):
     The counterpart of mmdet's ``CopyPaste`` for index maps, to be used in the pipeline
     of a ``MultiImageMixDataset`` whose inner data set loads, scales and crops. What is
     pasted covers what was there, in the semantic map too; instances of which too little
-    is left are dropped by ``min_area`` of :class:`PackPanopticTargets`. Crowd regions
-    are not pasted. Of images of different size the upper left part that both have is
-    used.
+    is left are dropped by ``min_area`` of :class:`PackPanopticTargets`. Crowds are not
+    pasted. If the images differ in size, the upper left part that both have is used.
 
     Required Keys:
 
@@ -100,7 +99,7 @@ class PanopticCopyPaste(CopyPaste):
             dataset (BaseDataset): The data set.
 
         Returns:
-            int: Its index. That of ``CopyPaste`` may be one too high.
+            int: Its index. ``CopyPaste`` may give one that is too high by one.
         """
         return random.randrange(len(dataset))
 

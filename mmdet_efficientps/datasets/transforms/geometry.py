@@ -79,8 +79,8 @@ class RandomScaleCrop(RandomResize):
             Defaults to (1.0, 1.0).
         rare_classes (Sequence[int]): Labels of rare classes. An image that shows one
             is cropped around one of its pixels, with the probability ``rare_prob``;
-            of several rare classes each is as likely. Defaults to none.
-        rare_prob (float): See there. Defaults to 0.5.
+            several rare classes are equally likely. Defaults to (): no class.
+        rare_prob (float): Probability for ``rare_classes``. Defaults to 0.5.
 
     Raises:
         ValueError: If a size or ratio is not above 0, or ``rare_prob`` not in 0..1.
@@ -176,7 +176,7 @@ class RandomScaleCrop(RandomResize):
             tuple[int, int] | None: Its x and y; None if the image has no rare class.
         """
         index_map, segments = results['gt_seg_map'], results['gt_segments']
-        # The table names the classes of the image without a look at its pixels.
+        # The table has the classes of the image, so most images need no look at pixels.
         labels = np.intersect1d(segments['label'], self.rare_classes)
         if not len(labels):
             return None

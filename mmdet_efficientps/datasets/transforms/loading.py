@@ -66,7 +66,9 @@ class LoadCheckedImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadPanopticMap(BaseTransform):
-    """Load a panoptic PNG as an index map, see :mod:`.panoptic_map`.
+    """Load a panoptic PNG as an index map.
+
+    For index maps see :mod:`mmdet_efficientps.structures.panoptic.index_map`.
 
     No boxes and no masks are made: :class:`PackPanopticTargets` makes them of what
     the geometric transforms leave of the map. Between the two, transforms of mmcv and

@@ -31,10 +31,10 @@ def resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def to_color_image(image: np.ndarray) -> np.ndarray:
-    """Bring an image of another kind to the form the network takes, where that is sure.
+    """Give an image of another kind the form the network takes.
 
     Grey images get three equal channels, alpha is left out. Only numbers 0..255 are
-    taken: what 16 bits or fractions stand for, the array does not say.
+    taken: the range that 16 bits or fractions stand for is not known.
 
     >>> to_color_image(np.full((1, 1), 7, np.uint8)).tolist()
     [[[7, 7, 7]]]
@@ -97,7 +97,7 @@ class PanopticResize(Resize):
             dict: The result dict at the new size.
 
         Raises:
-            ValueError: If the image is of no kind that :func:`to_color_image` takes.
+            ValueError: If :func:`to_color_image` does not take the image.
         """
         try:
             results['img'] = to_color_image(results['img'])

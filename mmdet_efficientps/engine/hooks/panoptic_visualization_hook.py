@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
 
+from mmdet_efficientps.datasets.parts import data_set_files
 from mmdet_efficientps.utils import atomic_path, check_output, path_inside
 from mmdet_efficientps.visualization import PanopticVisualizer
-from mmdet_efficientps.visualization.predicted_image import load_predicted_image
-
-PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
+from mmdet_efficientps.visualization.predicted_image import (
+    load_predicted_image,
+    picture_name,
+)
 
 
 @HOOKS.register_module()
@@ -82,6 +83,26 @@ class PanopticVisualizationHook(DetVisualizationHook):
             name = self._unique(f'val_{name}', sample.img_path)
             self._draw(name, sample, step=runner.iter)
 
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Refuse a folder for pictures that holds images of the test.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If it does, before anything is predicted.
+        """
+        if self.draw:
+            self._test_folder(runner, data_set_files(runner.test_dataloader.dataset))
+
+    def _test_folder(self, runner: Runner, inputs: Iterable[str | None]) -> Path | None:
+        """Give the folder for pictures, as mmdet has it; refuse one of inputs."""
+        if self.test_out_dir is None:
+            return None
+        folder = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
+        check_output(folder, inputs, 'the folder for pictures (--show-dir)')
+        return folder
+
     def after_test_iter(
         self,
         runner: Runner,
@@ -98,15 +119,15 @@ class PanopticVisualizationHook(DetVisualizationHook):
             outputs (Sequence[DetDataSample]): Predictions.
 
         Raises:
-            ValueError: If the folder for the pictures holds images of the test.
+            ValueError: If the folder for the pictures holds images of the test, or a
+                link in it leads out of it.
         """
         if not self.draw:
             return
-        folder = None
-        if self.test_out_dir is not None:
-            folder = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
-            inputs = [s.get(k) for s in outputs for k in ('img_path', 'seg_map_path')]
-            check_output(folder, inputs, 'the folder for pictures (--show-dir)')
+        # Data sets of users may not say what they read.
+        folder = self._test_folder(
+            runner, [s.get(k) for s in outputs for k in ('img_path', 'seg_map_path')]
+        )
         for sample in outputs:
             self._test_index += 1
             name = picture_name(sample.img_path, runner.test_dataloader.dataset)
@@ -192,40 +213,3 @@ def result_shape(sample: DetDataSample) -> tuple[int, int]:
             return height, width
     height, width = sample.ori_shape[:2]
     return height, width
-
-
-def picture_name(img_path: str, dataset: Dataset) -> str:
-    """Name the picture of an image by where the image lies.
-
-    Args:
-        img_path (str): Path or address of the image.
-        dataset (Dataset): Data set it is from, which may wrap others.
-
-    Returns:
-        str: Path below the folder of the images, or below the folder that all folders
-        of images have in common where the data set joins several; the name of the file
-        if it does not lie there. Its suffix is one that pictures can have.
-    """
-    prefixes = {
-        osp.normpath(prefix)
-        for part in _parts(dataset)
-        if (prefix := (getattr(part, 'data_prefix', None) or {}).get('img'))
-    }
-    path = osp.normpath(img_path)
-    name = osp.basename(path)
-    # Some may be absolute and some relative: they have nothing in common then.
-    if len({osp.isabs(prefix) for prefix in prefixes}) == 1:
-        root = osp.commonpath(prefixes)
-        if path.startswith(f'{root}/'):
-            name = osp.relpath(path, root)
-    suffix = osp.splitext(name)[1].lower()
-    return name if suffix in PICTURE_SUFFIXES else f'{name}.png'
-
-
-def _parts(dataset: Dataset) -> Iterator[Dataset]:
-    """Give a data set and those that it wraps."""
-    yield dataset
-    wrapped = [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]
-    for inner in wrapped:
-        if inner is not None:
-            yield from _parts(inner)

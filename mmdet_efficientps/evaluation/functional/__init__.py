@@ -21,7 +21,7 @@ from .panoptic_quality import (
     panoptic_quality_stats,
     summarize,
 )
-from .panoptic_segments import decode_panoptic_seg, encoded_quality_stats
+from .panoptic_segments import encoded_quality_stats
 from .quality_report import class_groups, quality_table, quality_values, report_quality
 from .segment_overlaps import segment_overlaps
 from .semantic_iou import class_iou, count_classes
@@ -42,7 +42,6 @@ __all__ = [
     'constant_runs',
     'count_classes',
     'count_matches',
-    'decode_panoptic_seg',
     'encoded_quality_stats',
     'instance_overlaps',
     'match_coco_masks',

@@ -4,57 +4,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 
-from mmdet_efficientps.structures.panoptic import VOID_ID, constant_runs
+from mmdet_efficientps.structures.panoptic import constant_runs, decode_panoptic_seg
 
 from .panoptic_quality import PanopticQualityStat, panoptic_quality_stats
-
-
-def decode_panoptic_seg(
-    encoded: np.ndarray, num_classes: int
-) -> tuple[np.ndarray, list[dict]]:
-    """Turn mmdet's encoding of a panoptic prediction into segments.
-
-    Args:
-        encoded (np.ndarray): label + instance * INSTANCE_OFFSET, void = number of
-            classes, shape (H, W) or any other, integers.
-        num_classes (int): Number of classes.
-
-    Returns:
-        tuple[np.ndarray, list[dict]]: Segment ids, same shape, int32, 0 = void, and
-        the ``id`` and ``category`` of every segment. The input stays as it is.
-
-    Raises:
-        ValueError: If a value is negative or its label is above ``num_classes``.
-
-    Example:
-        Classes 0 and 1; the first instance of class 0 is 1000, void is 2.
-
-        >>> ids, segments = decode_panoptic_seg(np.array([[1000, 1, 2]]), 2)
-        >>> ids.tolist()
-        [[1001, 2, 0]]
-        >>> segments
-        [{'id': 2, 'category': 1}, {'id': 1001, 'category': 0}]
-    """
-    present = np.unique(constant_runs(encoded)[0])
-    labels = present % INSTANCE_OFFSET
-    if present[0] < 0 or (labels > num_classes).any():
-        wrong = present[(present < 0) | (labels > num_classes)] % INSTANCE_OFFSET
-        raise ValueError(
-            f'the prediction has labels {np.unique(wrong)}, but there are '
-            f'{num_classes} classes'
-        )
-    # One more, because 0 is a segment in the encoding and void among the ids.
-    pred_ids = np.add(encoded, 1, dtype=np.int32)
-    for value in present[labels == num_classes]:
-        pred_ids[encoded == value] = VOID_ID
-    segments = [
-        {'id': int(value) + 1, 'category': int(label)}
-        for value, label in zip(present, labels, strict=True)
-        if label != num_classes
-    ]
-    return pred_ids, segments
 
 
 def encoded_quality_stats(

@@ -8,13 +8,11 @@ from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmdet_efficientps.evaluation.functional.panoptic_segments import (
-    decode_panoptic_seg,
-)
 from mmdet_efficientps.structures.panoptic import (
     ImageId,
     PanopticOutput,
     check_output,
+    decode_panoptic_seg,
 )
 
 from .sample_fields import get_prediction

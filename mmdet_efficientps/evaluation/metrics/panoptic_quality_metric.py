@@ -11,13 +11,13 @@ from mmdet_efficientps.evaluation.functional.panoptic_quality import (
     panoptic_quality_stats,
 )
 from mmdet_efficientps.evaluation.functional.panoptic_segments import (
-    decode_panoptic_seg,
     encoded_quality_stats,
 )
 from mmdet_efficientps.evaluation.functional.quality_report import (
     class_groups,
     report_quality,
 )
+from mmdet_efficientps.structures.panoptic import decode_panoptic_seg
 
 from .sample_fields import get_prediction, load_gt_ids
 from .sum_metric import SumMetric

@@ -13,6 +13,7 @@ from .annotations import (
 )
 from .classes import PanopticClass, PanopticClasses
 from .colors import choose_colors
+from .encoding import decode_panoptic_seg, encode_panoptic
 from .ids import MAX_ID, VOID_ID, constant_runs, id2rgb, index_segments, rgb2id
 from .output_folder import Journal, PanopticOutput
 from .png import read_panoptic_png, write_panoptic_png
@@ -29,7 +30,9 @@ __all__ = [
     'check_output',
     'choose_colors',
     'constant_runs',
+    'decode_panoptic_seg',
     'default_png_folder',
+    'encode_panoptic',
     'id2rgb',
     'index_segments',
     'path_inside',

@@ -29,8 +29,10 @@ THING_LIGHTNESS, STUFF_LIGHTNESS = (60, 90), (25, 55)
 # A known color is not taken if that of another class differs by less, be it of the same
 # data set, which may have near ones by intent, or of another.
 NEAR_IN_DATA_SET, NEAR = 5, 12
-# A difference that all eyes see need be larger than one that color-blind ones see, too.
-NORMAL_SHARE = 0.7
+# Weight of what eyes with normal vision see beside what color-blind ones see, which is
+# less by nature and would decide alone otherwise: they tell blues apart well, and every
+# color would be a blue.
+NORMAL_SHARE = 0.5
 
 # Light that eyes with normal vision, protanopia and deuteranopia perceive of linear
 # RGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation

@@ -2,13 +2,18 @@
 """Pages of pictures and numbers, each one HTML file that needs nothing else."""
 
 from .page import write_page
-from .panoptic_report import ClassTable, ImageReport, analyse_image, write_report
+from .panoptic_report import (
+    ImageReport,
+    analyse_image,
+    class_measure,
+    write_report,
+)
 from .pictures import fit_width, shrink, to_webp
 
 __all__ = [
-    'ClassTable',
     'ImageReport',
     'analyse_image',
+    'class_measure',
     'fit_width',
     'shrink',
     'to_webp',

@@ -26,7 +26,7 @@ class TrainingSample:
         name (str): Name of the image.
         image (np.ndarray): Shape (H, W, 3), uint8, RGB.
         instances (np.ndarray): Class + instance * INSTANCE_OFFSET, void = number of
-            classes, shape (H, W), int64. Ignored instances (groups) have the class
+            classes, shape (H, W), int64. Ignored instances (crowds) have the class
             alone.
         semantic (np.ndarray): Class, void = number of classes, shape (H, W), int64.
         labels (np.ndarray): Class of every instance, shape (N, ), int.
@@ -45,7 +45,9 @@ class TrainingSample:
     notes: list[str]
 
     @classmethod
-    def from_packed(cls, packed: dict, num_classes: int) -> TrainingSample:
+    def from_packed(
+        cls, packed: dict, num_classes: int, name: str | None = None
+    ) -> TrainingSample:
         """Read what a pipeline packed.
 
         Args:
@@ -54,6 +56,7 @@ class TrainingSample:
                 ``ignored_instances`` and ``gt_sem_seg``. Masks are what mmdet's
                 ``BitmapMasks`` is or is derived from it.
             num_classes (int): Number of classes.
+            name (str | None): Name of the image. Defaults to None, that of its file.
 
         Returns:
             TrainingSample: The same as arrays.
@@ -72,8 +75,8 @@ class TrainingSample:
         semantic = sample.gt_sem_seg.sem_seg[0].numpy().astype(np.int64)
         semantic[semantic >= num_classes] = num_classes
         instances = np.full(semantic.shape, num_classes, dtype=np.int64)
-        groups = sample.ignored_instances
-        for label, mask in zip(groups.labels.tolist(), groups.masks, strict=True):
+        crowds = sample.ignored_instances
+        for label, mask in zip(crowds.labels.tolist(), crowds.masks, strict=True):
             instances[mask.astype(bool)] = label
         things = sample.gt_instances
         for number, (label, mask) in enumerate(
@@ -81,12 +84,12 @@ class TrainingSample:
         ):
             instances[mask.astype(bool)] = label + number * INSTANCE_OFFSET
         return cls(
-            name=Path(sample.img_path).name,
+            name=name or Path(sample.img_path).name,
             image=packed['inputs'].numpy()[::-1].transpose(1, 2, 0),
             instances=instances,
             semantic=semantic,
             labels=things.labels.numpy(),
-            num_ignored=len(groups),
+            num_ignored=len(crowds),
             num_dropped=sample.get('num_dropped_instances', 0),
             notes=_notes(sample.metainfo),
         )
@@ -110,7 +113,7 @@ class TrainingSample:
         """Make the pictures for the page.
 
         Args:
-            palette (Sequence[Sequence[int]]): RGB colour of every class.
+            palette (Sequence[Sequence[int]]): RGB color of every class.
             width (int): Width in pixels at most.
 
         Returns:
@@ -184,7 +187,7 @@ def write_browser(
         records (Sequence[dict]): :meth:`TrainingSample.record` of every image.
         pictures (Sequence[dict[str, bytes]]): :meth:`TrainingSample.pictures`.
         classes (Sequence[str]): Names of the classes.
-        palette (Sequence[Sequence[int]]): RGB colour of every class.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
         title (str): Heading.
         subtitle (str): A line below it. Defaults to ''.
     """
@@ -214,13 +217,13 @@ def write_browser(
             'values': [
                 {'key': 'instances', 'label': 'Instances'},
                 {'key': 'dropped', 'label': 'Dropped'},
-                {'key': 'ignored', 'label': 'Groups ignored'},
+                {'key': 'ignored', 'label': 'Crowds ignored'},
                 {'key': 'void', 'label': 'Void', 'share': True},
                 {'key': 'area', 'label': 'Area of the class', 'share': True},
             ],
             'filters': [
                 {'key': 'dropped', 'label': 'Images with dropped instances'},
-                {'key': 'ignored', 'label': 'Images with ignored groups'},
+                {'key': 'ignored', 'label': 'Images with ignored crowds'},
                 {'key': 'void', 'label': 'Images with void'},
                 {'key': 'instances', 'label': 'Images with instances'},
             ],
@@ -238,7 +241,7 @@ def draw_sample(
     Args:
         sample (TrainingSample): The sample.
         classes (Sequence[str]): Names of the classes.
-        palette (Sequence[Sequence[int]]): RGB colour of every class.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
 
     Returns:
         np.ndarray: RGB picture, uint8.
@@ -251,7 +254,7 @@ def draw_sample(
             sample.name,
             f'{len(sample.labels)} instances',
             f'{sample.num_dropped} dropped',
-            f'{sample.num_ignored} groups ignored',
+            f'{sample.num_ignored} crowds ignored',
             f'{void:.1f} % void',
             *sample.notes,
         ]

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,15 @@ from mmdet_efficientps.evaluation.functional.panoptic_quality import (
     match_segments,
     summarize,
 )
+from mmdet_efficientps.evaluation.functional.quality_report import class_groups
 from mmdet_efficientps.evaluation.functional.segment_overlaps import segment_overlaps
-from mmdet_efficientps.structures.panoptic import index_segments
+from mmdet_efficientps.structures.panoptic import (
+    PanopticClasses,
+    encode_panoptic,
+    index_segments,
+)
 
-from ..panoptic_drawing import encode_panoptic, panoptic_overlay
+from ..panoptic_drawing import panoptic_overlay
 from .page import write_page
 from .pictures import shrink, to_webp
 
@@ -59,38 +64,10 @@ ERROR_NAMES = {
 }
 
 
-@dataclass
-class ClassTable:
-    """The classes of a data set, things and stuff.
-
-    Attributes:
-        names (Sequence[str]): Names in the order of their labels.
-        palette (Sequence[Sequence[int]]): RGB colors, 0..255.
-        groups (Mapping[str, Sequence[int]]): Labels of 'All', 'Things' and 'Stuff',
-            as :func:`class_groups` gives them.
-    """
-
-    names: Sequence[str]
-    palette: Sequence[Sequence[int]]
-    groups: Mapping[str, Sequence[int]]
-
-    def encode(self, index: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
-        """Encode segments as mmdet does, to draw them; crowds as stuff.
-
-        Args:
-            index (np.ndarray): Shape (H, W), int; 0 void, k + 1 for segment k.
-            segments (Sequence[Mapping]): ``category`` and, if any, ``iscrowd``.
-
-        Returns:
-            np.ndarray: Shape (H, W), int64.
-        """
-        things = set(self.groups['Things'])
-        return encode_panoptic(
-            index,
-            [s['category'] for s in segments],
-            [s['category'] in things and not s.get('iscrowd') for s in segments],
-            len(self.names),
-        )
+# What the metrics of this package and of mmdet measure for each class, and panoptic
+# quality of groups of classes.
+CLASS_MEASURE = r'(Boundary_)?[PSR]Q|AP(50)?|IoU|precision'
+GROUP_MEASURE = r'(Boundary_)?[PSR]Q(_th|_st)?'
 
 
 @dataclass
@@ -124,7 +101,7 @@ def analyse_image(
     gt_segments: Sequence[Mapping],
     pred_ids: np.ndarray,
     pred_segments: Sequence[Mapping],
-    classes: ClassTable,
+    classes: PanopticClasses,
     width: int,
 ) -> ImageReport:
     """Find the errors of one image and draw them.
@@ -138,7 +115,7 @@ def analyse_image(
         pred_ids (np.ndarray): Predicted segment ids, shape (H, W), 0 = void.
         pred_segments (Sequence[Mapping]): ``id`` and ``category`` of every
             predicted segment.
-        classes (ClassTable): The classes.
+        classes (PanopticClasses): The classes.
         width (int): Width of the pictures in pixels at most.
 
     Returns:
@@ -156,7 +133,7 @@ def analyse_image(
     pred_numbers = [s['id'] for s in pred_segments]
     areas = segment_overlaps(gt_ids, gt_numbers, pred_ids, pred_numbers)
     matches = match_segments(areas, gt_segments, pred_segments)
-    lists = matches, gt_segments, pred_segments, len(classes.names)
+    lists = matches, gt_segments, pred_segments, len(classes)
     missed, false = confused_segments(areas, *lists)
 
     small = shrink(image, width)
@@ -166,8 +143,9 @@ def analyse_image(
         gt_index, pred_index, matches, [s['iscrowd'] for s in gt_segments]
     )
     colors = np.array([ERROR_COLORS[kind] for kind in PixelError], dtype=np.uint8)
-    truth = classes.encode(gt_index, gt_segments)
-    prediction = classes.encode(pred_index, pred_segments)
+    palette = classes.palette
+    truth = _encode(gt_index, gt_segments, classes)
+    prediction = _encode(pred_index, pred_segments, classes)
     height, full_width = gt_ids.shape
     return ImageReport(
         name=name,
@@ -178,17 +156,30 @@ def analyse_image(
         false=false,
         pictures={
             'image': to_webp(small),
-            'truth': to_webp(panoptic_overlay(truth, classes.palette)),
-            'prediction': to_webp(panoptic_overlay(prediction, classes.palette)),
+            'truth': to_webp(panoptic_overlay(truth, palette)),
+            'prediction': to_webp(panoptic_overlay(prediction, palette)),
             'errors': to_webp(colors[errors]),
         },
+    )
+
+
+def _encode(
+    index: np.ndarray, segments: Sequence[Mapping], classes: PanopticClasses
+) -> np.ndarray:
+    """Encode segments as mmdet does, to draw them; crowds of things as stuff."""
+    isthing = [c.isthing for c in classes]
+    return encode_panoptic(
+        index,
+        [s['category'] for s in segments],
+        [isthing[s['category']] and not s.get('iscrowd') for s in segments],
+        len(classes),
     )
 
 
 def write_report(
     path: str | Path,
     images: Sequence[ImageReport],
-    classes: ClassTable,
+    classes: PanopticClasses,
     title: str,
     subtitle: str = '',
     metrics: Mapping[str, float] | None = None,
@@ -198,7 +189,7 @@ def write_report(
     Args:
         path (str | Path): The file.
         images (Sequence[ImageReport]): At least one image.
-        classes (ClassTable): The classes.
+        classes (PanopticClasses): The classes.
         title (str): Heading of the page.
         subtitle (str): A line below it. Defaults to ''.
         metrics (Mapping[str, float] | None): Further measures of the run by name, of
@@ -213,12 +204,12 @@ def write_report(
         'subtitle': subtitle,
         'classes': [
             {
-                'name': name,
-                'color': list(map(int, classes.palette[label])),
+                'name': one.name,
+                'color': one.color,
                 **_numbers(stat, per_class, label),
                 **extra[label],
             }
-            for label, name in enumerate(classes.names)
+            for label, one in enumerate(classes)
         ],
         'groups': [
             {'title': GROUP_TITLES[row['name']], **row}
@@ -268,12 +259,12 @@ def _total(stats: Iterable[PanopticQualityStat]) -> PanopticQualityStat:
 
 def _numbers(
     stat: PanopticQualityStat,
-    quality: Mapping[str, Any],
+    quality: Mapping[str, float | np.ndarray],
     label: int | np.ndarray,
 ) -> dict:
     """Quality and counts of a class, or of a group with its quality, for JSON."""
     values = {
-        key: float(value if np.ndim(value) == 0 else value[label])
+        key: float(value if isinstance(value, float) else value[label])
         for key, value in quality.items()
         if key != 'n'
     }
@@ -281,15 +272,16 @@ def _numbers(
     return {k: None if np.isnan(v) else v for k, v in values.items()} | counts
 
 
-def _group_rows(stat: PanopticQualityStat, classes: ClassTable) -> list[dict]:
+def _group_rows(stat: PanopticQualityStat, classes: PanopticClasses) -> list[dict]:
     """Quality of the groups for JSON."""
+    groups = class_groups(classes.names, classes.things, classes.stuff)
     return [
         {
             'name': group,
             'n': quality['n'],
-            **_numbers(stat, quality, np.asarray(classes.groups[group], dtype=int)),
+            **_numbers(stat, quality, np.asarray(groups[group], dtype=int)),
         }
-        for group, quality in summarize(stat, classes.groups).items()
+        for group, quality in summarize(stat, groups).items()
     ]
 
 
@@ -332,58 +324,83 @@ def _record(image: ImageReport) -> dict:
     }
 
 
+def class_measure(
+    key: str, class_names: Collection[str]
+) -> tuple[str, str | None, str]:
+    """Take the name of a measure apart: ``<prefix>/<class>_<measure>``.
+
+    Names of classes may begin with one another, and have ``/`` and ``_``.
+
+    Example::
+
+        >>> names = ['road', 'road_marking', 'PQ']
+        >>> class_measure('semantic/road_marking_IoU', names)
+        ('semantic', 'road_marking', 'IoU')
+        >>> class_measure('instance/road_AP50', names)
+        ('instance', 'road', 'AP50')
+        >>> class_measure('panoptic/PQ_th', names)
+        ('panoptic', None, 'PQ_th')
+
+    Args:
+        key (str): Name of the measure.
+        class_names (Collection[str]): Names of the classes.
+
+    Returns:
+        tuple[str, str | None, str]: Prefix, class and measure. A measure of no class
+        has None; one without prefix has ''.
+    """
+    parts = key.split('/')
+    for cut in range(1, len(parts)):
+        prefix, rest = '/'.join(parts[:cut]), '/'.join(parts[cut:])
+        if re.fullmatch(GROUP_MEASURE, rest):
+            return prefix, None, rest
+        # Boundary PQ has its name before that of the class.
+        found = [
+            (name, kind + rest.removeprefix(kind)[len(name) + 1 :])
+            for kind in ('', 'Boundary_')
+            if rest.startswith(kind)
+            for name in class_names
+            if rest.removeprefix(kind).startswith(f'{name}_')
+        ]
+        # The longest name that leaves a measure we know; else one word, of others'.
+        for wanted in (CLASS_MEASURE, '[^_/]+'):
+            fitting = [one for one in found if re.fullmatch(wanted, one[1])]
+            if fitting:
+                return prefix, *max(fitting, key=lambda one: len(one[0]))
+    prefix, _, rest = key.rpartition('/')
+    return prefix, None, rest
+
+
 def _split_metrics(
     metrics: Mapping[str, float], class_names: Sequence[str]
 ) -> tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]:
     """Sort the measures of a run into columns of the table of classes and the rest.
 
-    Those of a class are called ``<prefix>/<class>_<measure>`` or, of boundary PQ,
-    ``<prefix>/Boundary_<class>_<measure>``.
-
-    Example::
-
-        >>> metrics = {'semantic/road_IoU': 90, 'semantic/road_marking_IoU': 41.5}
-        >>> _split_metrics(metrics, ['road', 'road_marking'])
-        (['semantic IoU'], [{'semantic IoU': 90.0}, {'semantic IoU': 41.5}], [])
-
     Args:
-        metrics (Mapping[str, float]): Measures by name. What is no finite number, or
-            has no prefix, is left out.
-        class_names (Sequence[str]): Names of the classes; any text.
+        metrics (Mapping[str, float]): Measures by name.
+        class_names (Sequence[str]): Names of the classes.
 
     Returns:
         tuple[list[str], list[dict[str, float]], list[tuple[str, float]]]: Names of the
         columns, the values of each class by column, and the rest as name and value.
         PQ, SQ and RQ, which the report computes, are left out.
     """
-    # Of 'road' and 'road_marking', which begin alike, the longest that fits counts.
-    by_length = sorted(map(re.escape, class_names), key=len, reverse=True)
-    of_class = re.compile(
-        f'(.+?)/(Boundary_)?({"|".join(by_length)})_(Boundary_)?([^_/]+)'
-    )
-    labels = {name: label for label, name in enumerate(class_names)}
-    columns: list[str] = []
-    other: list[tuple[str, float]] = []
-    values: list[dict[str, float]] = [{} for _ in class_names]
-    for name, value in metrics.items():
+    columns: dict[str, None] = {}
+    values: dict[str, dict[str, float]] = {name: {} for name in class_names}
+    other = []
+    for key, value in metrics.items():
+        prefix, name, measure = class_measure(key, class_names)
         # Times, which have no prefix, are no measures.
-        is_number = isinstance(value, (int, float)) and np.isfinite(value)
-        if '/' not in name or not is_number:
+        if not prefix or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        # The means come first: a class may be called 'PQ'.
-        if re.fullmatch('panoptic/[PSR]Q(_th|_st)?', name):
+        if not math.isfinite(value):
             continue
-        mean = re.fullmatch('.+/Boundary_[PSR]Q(_th|_st)?', name)
-        found = None if mean else of_class.fullmatch(name)
-        if found is None:
-            other.append((name, float(value)))
+        if prefix == 'panoptic' and re.fullmatch('[PSR]Q(_th|_st)?', measure):
             continue
-        prefix, before, class_name, after, measure = found.groups()
-        kind = f'{before or after or ""}{measure}'
-        if prefix == 'panoptic' and kind in ('PQ', 'SQ', 'RQ'):
+        if name is None:
+            other.append((key, float(value)))
             continue
-        column = f'{prefix} {kind}'.replace('_', ' ')
-        if column not in columns:
-            columns.append(column)
-        values[labels[class_name]][column] = float(value)
-    return columns, values, other
+        column = f'{prefix} {measure}'.replace('_', ' ')
+        columns[column] = None
+        values[name][column] = float(value)
+    return list(columns), list(values.values()), other

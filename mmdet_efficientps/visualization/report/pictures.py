@@ -41,7 +41,7 @@ def to_webp(picture: np.ndarray, quality: int = 70) -> bytes:
 
     Args:
         picture (np.ndarray): Photograph (H, W, 3), uint8, RGB, or overlay of few
-            colours (H, W, 4), uint8, RGBA, which is kept without loss.
+            colors (H, W, 4), uint8, RGBA, which is kept without loss.
         quality (int): Quality of a photograph, 0..100. Defaults to 70.
 
     Returns:

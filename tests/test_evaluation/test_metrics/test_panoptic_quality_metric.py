@@ -8,9 +8,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from PIL import Image
 
-from mmdet_efficientps.evaluation.functional import decode_panoptic_seg
 from mmdet_efficientps.evaluation.metrics import panoptic_quality_metric
-from mmdet_efficientps.structures.panoptic import id2rgb
+from mmdet_efficientps.structures.panoptic import decode_panoptic_seg, id2rgb
 
 META = {
     'classes': ('person', 'car', 'road', 'sky'),

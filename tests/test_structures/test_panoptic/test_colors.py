@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import colorsys
 from itertools import combinations
 
 import cv2
@@ -74,6 +75,10 @@ def test_classes_of_a_pedestrian_zone_can_be_told_apart():
     colors = choose(names, [name in THINGS for name in names])
     assert colors[:2] == [(119, 11, 32), (220, 20, 60)]
     assert min(difference(a, b) for a, b in combinations(colors, 2)) > 30
+    # Of degrees of hue, blue has 190 to 260.
+    hues = [360 * colorsys.rgb_to_hsv(*color)[0] for color in colors]
+    blue = [name for name, hue in zip(names, hues, strict=True) if 190 < hue < 260]
+    assert blue == ['sky']
 
 
 def test_chosen_things_are_lighter_than_chosen_stuff():
@@ -97,7 +102,8 @@ def test_chosen_colors_differ_for_color_blind_eyes():
 
     assert difference((230, 70, 70), (142, 142, 60)) > 60
     assert difference(seen((230, 70, 70)), seen((142, 142, 60))) < 1
-    colors = choose([f'class {k}' for k in range(8)])
+    colors = choose([f'class {k}' for k in range(10)], [True, False] * 5)
+    # Ten evenly spaced hues come as near as 7.
     assert min(difference(seen(a), seen(b)) for a, b in combinations(colors, 2)) > 12
 
 

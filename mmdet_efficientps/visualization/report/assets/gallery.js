@@ -173,7 +173,7 @@ class Gallery {
       data.gallery.legend.length ? el('div', { class: 'keys', style: 'margin-top: 10px' },
         data.gallery.legend.map(({ color, label }) => el('span', {},
           el('span', { class: 'key area', style: `background: rgb(${color.join(' ')})` }), label))) : null,
-      el('details', { class: 'colors' }, el('summary', {}, 'Colours of the classes'),
+      el('details', { class: 'colors' }, el('summary', {}, 'Colors of the classes'),
         el('ul', {}, data.classes.map(({ name, color }) => el('li', {}, swatch(color), name)))),
       this.status, this.grid,
     ].filter((part) => part));
