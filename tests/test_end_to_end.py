@@ -21,6 +21,8 @@ from mmdet_efficientps.datasets import CityscapesPanopticDataset
 from mmdet_efficientps.evaluation.functional import report_quality
 from mmdet_efficientps.evaluation.panoptic_files import evaluate_panoptic_files
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DEMO_CONFIG = 'efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 CLASSES = CityscapesPanopticDataset.METAINFO['classes']

@@ -20,6 +20,7 @@ def test_modules_are_found_under_their_former_names(module):
     assert callable(getattr(found, FORMER[module]))
 
 
+@pytest.mark.slow
 def test_former_names_can_be_imported_in_every_way():
     program = (
         'import mmdet_efficientps.utils.release_checkpoint\n'

@@ -12,6 +12,8 @@ from mmdet_efficientps.apis import find_config, load_config
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 DEMO = 'efficientps_lite0-small_1xb2-760_toy-city-256x512'
 CLASSES = CityscapesPanopticDataset.METAINFO['classes']
 OTHER_CLASSES = 'efficientps_lite0-small_1xb2-760_pedestrian-zone'

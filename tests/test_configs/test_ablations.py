@@ -134,6 +134,7 @@ def small(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CHANGES)
 def test_ablation_trains_and_predicts(name):
     torch.manual_seed(0)

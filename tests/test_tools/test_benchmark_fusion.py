@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_fusion.py'
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_pipeline.py'
 
 

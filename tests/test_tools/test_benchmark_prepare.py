@@ -5,6 +5,8 @@ import sys
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path, load_tool):

@@ -13,6 +13,8 @@ from PIL import Image
 from mmdet_efficientps import get_config
 from mmdet_efficientps.apis import find_config
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(__file__).parents[2] / 'tools'
 SPEC = importlib.util.spec_from_file_location(
     'run_ablations', TOOLS / 'analysis_tools' / 'run_ablations.py'

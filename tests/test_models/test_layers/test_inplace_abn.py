@@ -250,6 +250,7 @@ def sync_worker(rank, world, port, inputs, grads, results):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sizes', [(2, 3), (4, 0)])
 def test_sync_iabn_over_two_processes_equals_one_on_the_whole_batch(sizes):
     torch.manual_seed(0)
