@@ -38,7 +38,7 @@ def prepared(tree, prepare, *arguments):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ([], 'no object with fields'),
+        ([], 'must be an object with fields'),
         ({'imgWidth': 0}, "'imgWidth' of the polygons of an image"),
         ({'imgWidth': -64}, "'imgWidth' of the polygons of an image"),
         ({'imgHeight': None}, "'imgHeight' of the polygons of an image"),
