@@ -215,7 +215,7 @@ def test_kitti_is_the_same_network_tested_at_its_own_size():
     ]
     assert configs[0].model == configs[1].model
     sizes = [
-        [step.scale for step in cfg.test_pipeline if step.type == 'Resize']
+        [step.scale for step in cfg.test_pipeline if step.type == 'PanopticResize']
         for cfg in configs
     ]
     assert sizes == [[(2048, 1024)], [(1280, 384)]]
