@@ -125,7 +125,7 @@ def test_polygons_are_whole_pixels_of_the_image_with_labels_of_cityscapes(val_sc
             assert (polygon < (512, 256)).all()
 
 
-def test_colour_alone_does_not_tell_the_classes(val_scenes):
+def test_color_alone_does_not_tell_the_classes(val_scenes):
     pixels = np.concatenate([s.image[::4, ::4].reshape(-1, 3) for s in val_scenes])
     labels = np.concatenate([s.label_ids[::4, ::4].ravel() for s in val_scenes])
     names = list(EVALUATED.values())

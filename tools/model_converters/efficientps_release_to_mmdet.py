@@ -80,7 +80,7 @@ def converted_meta(source: Mapping, path: str, own_classes: bool) -> dict:
 
     Returns:
         dict: ``converted_from``, where the weights come from, and ``dataset_meta``
-        with names and colours, by which mmdet draws.
+        with names and colors, by which mmdet draws.
     """
     old = source.get('meta') or {}
     known = ('epoch', 'iter', 'mmdet_version', 'time')

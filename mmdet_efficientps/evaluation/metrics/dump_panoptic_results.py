@@ -62,13 +62,12 @@ class DumpPanopticResults(BaseMetric):
             KeyError: If the data set does not name its categories, or the data
                 sample lacks the prediction.
             ValueError: If a prediction does not fit the classes, two images have one
-                id, or the folder for the
-                files holds photographs or ground truth of the test.
+                id, or the folder holds photographs or ground truth of the test.
         """
         if 'categories' not in self.dataset_meta:
             raise KeyError(
                 "the data set gives no 'categories' in its metainfo, from which the "
-                'category ids are taken: use a PanopticDataset'
+                'category ids are taken: use a PanopticDataset with test_mode=True'
             )
         category_ids = [c['id'] for c in self.dataset_meta['categories']]
         self.check_inputs(data_samples)

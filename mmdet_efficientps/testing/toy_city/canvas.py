@@ -120,18 +120,18 @@ class Pose:
 
 @dataclass(frozen=True)
 class Part:
-    """Something painted in one go: polygons of one colour and texture.
+    """Something painted in one go: polygons of one color and texture.
 
     Attributes:
         polygons: Arrays (N, 2) of pixels; where two of them overlap is a hole.
-        colour: RGB, 0 to 255.
+        color: RGB, 0 to 255.
         texture: Name of a tile of :func:`texture_tile`, or None for a flat fill.
         cell: Size of one texture cell in pixels.
         falloff: Brightness at the lower end relative to the upper end.
     """
 
     polygons: tuple[np.ndarray, ...]
-    colour: np.ndarray
+    color: np.ndarray
     texture: str | None = None
     cell: float = 1.0
     falloff: float = 1.0
@@ -183,8 +183,8 @@ class Canvas:
 
     Args:
         camera: The camera; it gives the image size.
-        haze_colour: RGB that far objects fade to.
-        haze_distance: Distance in metres at which 63 % of a colour is haze.
+        haze_color: RGB that far objects fade to.
+        haze_distance: Distance in metres at which 63 % of a color is haze.
         rng: Source of the texture offsets.
 
     Attributes:
@@ -196,12 +196,12 @@ class Canvas:
     def __init__(
         self,
         camera: Camera,
-        haze_colour: np.ndarray,
+        haze_color: np.ndarray,
         haze_distance: float,
         rng: np.random.Generator,
     ):
         self.camera = camera
-        self.haze_colour = np.asarray(haze_colour, float)
+        self.haze_color = np.asarray(haze_color, float)
         self.haze_distance = haze_distance
         self.rng = rng
         shape = (camera.height * SUPERSAMPLING, camera.width * SUPERSAMPLING, 3)
@@ -218,9 +218,9 @@ class Canvas:
         """Paint parts at distance ``z`` without a label."""
         clear = np.exp(-z / self.haze_distance)
         for part in parts:
-            colour = clear * np.clip(part.colour, 0, 255)
-            colour = colour + (1 - clear) * self.haze_colour
-            self._paint_part(part, colour, clear)
+            color = clear * np.clip(part.color, 0, 255)
+            color = color + (1 - clear) * self.haze_color
+            self._paint_part(part, color, clear)
 
     def darken(self, polygon: np.ndarray, factor: float) -> None:
         """Multiply the brightness inside a polygon, as a shadow does."""
@@ -298,10 +298,10 @@ class Canvas:
         cv2.fillPoly(mask, points, 255, cv2.LINE_8, _SHIFT)
         return self.pixels[top:bottom, left:right], mask
 
-    def _paint_part(self, part: Part, colour: np.ndarray, clear: float) -> None:
+    def _paint_part(self, part: Part, color: np.ndarray, clear: float) -> None:
         if part.texture is None and part.falloff == 1:
             points = self._fixed_point(part.polygons)
-            cv2.fillPoly(self.pixels, points, colour.tolist(), cv2.LINE_8, _SHIFT)
+            cv2.fillPoly(self.pixels, points, color.tolist(), cv2.LINE_8, _SHIFT)
             return
         roi = self._roi(list(part.polygons))
         if roi is None:
@@ -321,7 +321,7 @@ class Canvas:
             tile_columns = (np.arange(left, right) * step).astype(int) + shift[1]
             tile = texture_tile(part.texture)[tile_rows][:, tile_columns % _TILE]
             factor *= 1 + (tile - 1) * clear
-        filled = cv2.merge([factor * value for value in colour.astype(np.float32)])
+        filled = cv2.merge([factor * value for value in color.astype(np.float32)])
         filled = np.clip(filled, 0, 255).astype(np.uint8)
         cv2.copyTo(filled, mask, view)
 

@@ -166,7 +166,7 @@ def _visible(objects: list[dict], size: tuple[int, int]) -> list[dict]:
 def _photograph(
     pixels: np.ndarray, size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Lens and sensor: blur, exposure, colour cast, vignette and noise."""
+    """Lens and sensor: blur, exposure, color cast, vignette and noise."""
     height, width = size
     image = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), rng.uniform(0.3, 0.6))
@@ -200,9 +200,9 @@ class _Street:
             'evening': ((235, 200, 165), (120, 130, 170)),
         }[str(weather)]
         self.sunny = weather != 'grey'
-        haze_colour = np.array(haze) * rng.uniform(0.85, 1.05)
+        haze_color = np.array(haze) * rng.uniform(0.85, 1.05)
         self.zenith = np.array(zenith) * rng.uniform(0.75, 1.1)
-        self.canvas = Canvas(camera, haze_colour, rng.uniform(120, 420), rng)
+        self.canvas = Canvas(camera, haze_color, rng.uniform(120, 420), rng)
         # (z, function that paints it), sorted before painting.
         self.painters: list[tuple[float, Callable[[], None]]] = []
         self.footprints: list[tuple[float, float, float, float]] = []
@@ -255,7 +255,7 @@ class _Street:
         paving = np.clip(grey * rng.uniform(1.0, 1.6), 90, 190) * np.array(
             [1.02, 1, 0.96]
         )
-        grass = stuff.foliage_colour(rng) * 1.15
+        grass = stuff.foliage_color(rng) * 1.15
         gravel = np.array([120, 110, 98]) * rng.uniform(0.7, 1.1)
         self.strips = [stuff.Strip('road', *self.road, asphalt)]
         self.walks, self.edges = {}, {}
@@ -271,13 +271,13 @@ class _Street:
             outer.append(('sidewalk', rng.uniform(2.2, 4.2), paving))
             if rng.random() < 0.45:
                 outer.append(('terrain', rng.uniform(1.5, 5.0), grass))
-            for label, width, colour in outer:
+            for label, width, color in outer:
                 span = (edge, edge + side * width)
                 if label == 'rail track':
                     self.track = sum(span) / 2
                 if label == 'sidewalk':
                     self.walks[side] = (min(span), max(span))
-                self.strips.append(stuff.Strip(label, min(span), max(span), colour))
+                self.strips.append(stuff.Strip(label, min(span), max(span), color))
                 edge = span[1]
             self.edges[side] = edge
             yard = ('terrain', grass) if rng.random() < 0.5 else ('sidewalk', paving)
@@ -632,8 +632,8 @@ class _Street:
             outline = np.concatenate(
                 [np.stack([x, curve], -1), [(width, height), (0, height)]]
             )
-            colour = things.any_colour(rng, 0.3, 0.05) * 0.6
-            bonnet = Part((outline,), colour, 'plain', falloff=0.6)
+            color = things.any_color(rng, 0.3, 0.05) * 0.6
+            bonnet = Part((outline,), color, 'plain', falloff=0.6)
             self.canvas.add('ego vehicle', [bonnet], 0.0)
         if rng.random() < 0.25:
             border = max(round(height * 0.012), 1)

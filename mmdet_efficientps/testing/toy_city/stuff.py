@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from .canvas import SUPERSAMPLING, Camera, Canvas, Part, texture_tile
-from .things import any_colour
+from .things import any_color
 
 _FAR = 300.0
 _DARK = np.array([30, 31, 34])
@@ -31,13 +31,13 @@ class Strip:
         label: Cityscapes label name.
         left: World X of the left edge in metres.
         right: World X of the right edge in metres.
-        colour: RGB.
+        color: RGB.
     """
 
     label: str
     left: float
     right: float
-    colour: np.ndarray
+    color: np.ndarray
 
 
 def paint_sky(canvas: Canvas, zenith: np.ndarray, rng: np.random.Generator) -> None:
@@ -45,7 +45,7 @@ def paint_sky(canvas: Canvas, zenith: np.ndarray, rng: np.random.Generator) -> N
     camera = canvas.camera
     rows = int(np.ceil(camera.horizon)) + 2
     fade = np.linspace(0, 1, rows)[:, None, None] ** 1.5
-    sky = (1 - fade) * zenith + fade * canvas.haze_colour
+    sky = (1 - fade) * zenith + fade * canvas.haze_color
     noise: np.ndarray = np.zeros((rows, camera.width))
     for cells in (3, 6, 12, 24):
         grid = rng.normal(0, 1, (cells, 2 * cells)).astype(np.float32)
@@ -81,7 +81,7 @@ def paint_ground(canvas: Canvas, strips: list[Strip], rng: np.random.Generator) 
     columns = (np.arange(camera.width) + 0.5 - camera.width / 2).astype(np.float32)
     x = columns * z / camera.focal - camera.bend * z**2
     zone = np.searchsorted([strip.right for strip in strips[:-1]], x)
-    colours = np.array([strip.colour for strip in strips])[zone]
+    colors = np.array([strip.color for strip in strips])[zone]
     labels = np.array([strip.label for strip in strips])
 
     def noise(name, per_metre_x, per_metre_z, blur_at):
@@ -109,7 +109,7 @@ def paint_ground(canvas: Canvas, strips: list[Strip], rng: np.random.Generator) 
     factor += 1.3 * noise('leaf', 14, 7, 40) * where('terrain')
     factor += 0.6 * noise('leaf', 2, 0.8, 150) * where('terrain')
     factor += 0.8 * noise('leaf', 18, 9, 12) * where('rail track')
-    ground = colours * factor[..., None]
+    ground = colors * factor[..., None]
     for strip in strips:
         if strip.label == 'rail track':
             middle = (strip.left + strip.right) / 2
@@ -122,7 +122,7 @@ def paint_ground(canvas: Canvas, strips: list[Strip], rng: np.random.Generator) 
             beyond = (x - left.right) * side
             ground[(beyond > 0) & (beyond < 0.18)] *= 1.18
     clear = np.exp(-z / canvas.haze_distance)[..., None]
-    ground = ground * clear + canvas.haze_colour * (1 - clear)
+    ground = ground * clear + canvas.haze_color * (1 - clear)
     size = (camera.width * SUPERSAMPLING, len(rows) * SUPERSAMPLING)
     canvas.pixels[first * SUPERSAMPLING :] = cv2.resize(
         np.clip(ground, 0, 255).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
@@ -181,13 +181,13 @@ def house(
     outward = np.sign(edge)
     height = rng.uniform(5.5, 17)
     storeys = max(int(height / 3.1), 1)
-    colour = any_colour(rng, 0.35, 0.4)
+    color = any_color(rng, 0.35, 0.4)
     texture = ('plaster', 'plaster', 'brick')[rng.integers(3)]
     up = np.array([0, height, 0])
     street = (np.array([edge, 0, near]), np.array([0, 0, far - near]))
     gable = (np.array([edge, 0, near]), np.array([12 * outward, 0, 0]))
     glass = np.array([70, 80, 92]) * rng.uniform(0.35, 1.6)
-    frame = any_colour(rng, 0.1, 0.5)
+    frame = any_color(rng, 0.1, 0.5)
     fill = (rng.uniform(0.4, 0.65), rng.uniform(0.45, 0.6))
     width = rng.uniform(2.2, 3.4)
     shop = rng.random() < 0.4
@@ -200,7 +200,7 @@ def house(
     ):
         shade = 0.8 + 0.3 * float(normal @ light)
         face = np.array([corner, corner + along, corner + along + up, corner + up])
-        parts.append(Part((camera.project(face),), colour * shade, texture, cell, 0.85))
+        parts.append(Part((camera.project(face),), color * shade, texture, cell, 0.85))
         columns = max(int(np.linalg.norm(along) / width), 1)
         base = corner + up / storeys * (1 if shop else 0)
         rows = storeys - 1 if shop else storeys
@@ -227,9 +227,9 @@ def house(
                 corner + sign[2] * ground_floor,
             ]
             parts.append(
-                Part((camera.project(np.array(band)),), any_colour(rng, 0.7) * shade)
+                Part((camera.project(np.array(band)),), any_color(rng, 0.7) * shade)
             )
-    tiles = np.array([120, 70, 55]) if rng.random() < 0.6 else any_colour(rng, 0.1, 0.2)
+    tiles = np.array([120, 70, 55]) if rng.random() < 0.6 else any_color(rng, 0.1, 0.2)
     if roof:
         slope = np.array([2.5 * outward, roof, 0])
         corner, along = street
@@ -248,7 +248,7 @@ def house(
 def wall(camera, light, edge, near, far, rng) -> list[Part]:
     """A garden or retaining wall of 2.2 to 3.6 m with a coping stone."""
     height = rng.uniform(2.2, 3.6)
-    colour = any_colour(rng, 0.25, 0.35)
+    color = any_color(rng, 0.25, 0.35)
     shade = 0.8 + 0.3 * float(-np.sign(edge) * light[0])
     z = np.geomspace(near, far, 6)
 
@@ -259,7 +259,7 @@ def wall(camera, light, edge, near, far, rng) -> list[Part]:
 
     texture = ('brick', 'plaster')[rng.integers(2)]
     cell = 0.1 * camera.pixels_per_metre(np.sqrt(near * far))
-    parts = [Part((face(0, height),), colour * shade, texture, cell, 0.8)]
+    parts = [Part((face(0, height),), color * shade, texture, cell, 0.8)]
     joints = np.arange(near, far, 2.5)
     if len(joints):
         columns = np.array(
@@ -273,15 +273,15 @@ def wall(camera, light, edge, near, far, rng) -> list[Part]:
                 for q in joints
             ]
         )
-        parts.append(Part(tuple(camera.project(columns)), colour * shade * 0.7))
-    parts.append(Part((face(height - 0.35, height),), colour * shade * 1.4))
+        parts.append(Part(tuple(camera.project(columns)), color * shade * 0.7))
+    parts.append(Part((face(height - 0.35, height),), color * shade * 1.4))
     return parts
 
 
 def fence(camera, light, edge, near, far, rng) -> list[Part]:
     """A fence of posts, rails and bars; what is behind shows through the bars."""
     height = rng.uniform(1.4, 2.4)
-    colour = any_colour(rng, 0.3, 0.1)
+    color = any_color(rng, 0.3, 0.1)
     step = rng.uniform(0.14, 0.3)
     # Bars closer than a pixel or so would only alias.
     bars = [near]
@@ -305,7 +305,7 @@ def fence(camera, light, edge, near, far, rng) -> list[Part]:
         rails.append(np.concatenate([low, low[::-1] + np.array([0, 0.1, 0])]))
     posts = [upright(q, 0.14, height + 0.1) for q in np.arange(near, far, 2.5)]
     parts = [
-        Part((camera.project(np.array(shape, float)),), colour * tint)
+        Part((camera.project(np.array(shape, float)),), color * tint)
         for shapes, tint in ((quads, 1.0), (rails, 0.9), (posts, 0.75))
         for shape in shapes
     ]
@@ -325,7 +325,7 @@ def guard_rail(camera, light, edge, near, far, rng) -> list[Part]:
     return [*parts, Part((camera.project(band),), _METAL * 1.15, 'plain')]
 
 
-def foliage_colour(rng: np.random.Generator) -> np.ndarray:
+def foliage_color(rng: np.random.Generator) -> np.ndarray:
     """Leaves from dark green over olive to autumn yellow and reddish."""
     base = np.array([(58, 92, 42), (88, 108, 48), (120, 118, 52), (128, 84, 44)])
     weight = rng.dirichlet([2.0, 1.6, 0.6, 0.35])
@@ -356,26 +356,26 @@ def tree(camera: Camera, light, x: float, z: float, rng) -> list[Part]:
         ]
     )
     parts = [Part((stem,), bark, 'slats', 0.05 * scale)]
-    colour = foliage_colour(rng)
+    color = foliage_color(rng)
     cell = max(0.14 * scale, 0.6)
     radius = crown * scale
     for _ in range(6):
         centre = top + rng.normal(0, 0.38, 2) * radius
         parts.append(
-            Part((_blob(centre, radius * 0.7, rng),), colour * 0.8, 'leaf', cell)
+            Part((_blob(centre, radius * 0.7, rng),), color * 0.8, 'leaf', cell)
         )
     lit = np.array([light[0], -light[1]]) * radius * 0.4
     for _ in range(4):
         centre = top + lit + rng.normal(0, 0.28, 2) * radius
         blob = _blob(centre, radius * rng.uniform(0.3, 0.5), rng)
-        parts.append(Part((blob,), colour * 1.2, 'leaf', cell))
+        parts.append(Part((blob,), color * 1.2, 'leaf', cell))
     return parts
 
 
 def shrubs(camera, light, edge, near, far, rng) -> list[Part]:
     """A hedge or thicket along X = ``edge``."""
     height = rng.uniform(1.2, 4.5)
-    colour = foliage_colour(rng)
+    color = foliage_color(rng)
     parts = []
     places = np.geomspace(far, near, max(int(np.log(far / near) * 9), 3))
     for z in places:
@@ -384,7 +384,7 @@ def shrubs(camera, light, edge, near, far, rng) -> list[Part]:
         foot = camera.project(np.array([edge, 0, z]))
         side = np.sign(edge) * 0.3 * tall * scale
         centre = foot + np.array([side, -0.5 * tall * scale])
-        tint = colour * rng.uniform(0.75, 1.15)
+        tint = color * rng.uniform(0.75, 1.15)
         radius = 0.55 * tall * scale
         cell = max(0.14 * scale, 0.6)
         parts.append(Part((_blob(centre, radius, rng, 1.0),), tint, 'leaf', cell, 0.7))
@@ -402,7 +402,7 @@ def skyline(canvas: Canvas, rng: np.random.Generator) -> None:
         width = rng.uniform(8, 30) * scale
         height = rng.uniform(5, 16) * scale
         if rng.random() < 0.5:
-            label, colour = 'building', any_colour(rng, 0.3, 0.4)
+            label, color = 'building', any_color(rng, 0.3, 0.4)
             block = np.array(
                 [
                     (x, base),
@@ -411,20 +411,20 @@ def skyline(canvas: Canvas, rng: np.random.Generator) -> None:
                     (x, base - height),
                 ]
             )
-            parts = [Part((block,), colour, 'plaster')]
+            parts = [Part((block,), color, 'plaster')]
             columns, rows = max(int(width / 3), 1), max(int(height / 3), 1)
             quads = _wall_grid(
                 block[0], block[1] - block[0], block[3] - block[0], columns, rows
             )
-            parts.append(Part(tuple(quads), colour * 0.65))
+            parts.append(Part(tuple(quads), color * 0.65))
         else:
-            label, colour = 'vegetation', foliage_colour(rng)
+            label, color = 'vegetation', foliage_color(rng)
             height *= 0.7
             steps = np.linspace(0, 1, 12)
             tops = base - height * (0.6 + 0.4 * rng.random(12))
             outline = np.stack([x + steps * width * 1.2, tops], -1)
             corners = [(x + 1.2 * width, base), (x, base)]
-            parts = [Part((np.concatenate([outline, corners]),), colour, 'leaf')]
+            parts = [Part((np.concatenate([outline, corners]),), color, 'leaf')]
         canvas.add(label, parts, z)
         x += width
 
@@ -462,7 +462,7 @@ def add_lamp_post(canvas: Canvas, x: float, z: float, rng) -> None:
     """Add a street lamp (label pole) whose arm reaches over the road."""
     camera = canvas.camera
     height = rng.uniform(5, 9)
-    colour = _METAL * rng.uniform(0.35, 1.1)
+    color = _METAL * rng.uniform(0.35, 1.1)
     post = _upright(camera, x, z, 0, height, 0.32)
     reach = -np.sign(x) * rng.uniform(0.8, 2)
     thick = max(0.2, 1 / camera.pixels_per_metre(z))
@@ -481,9 +481,9 @@ def add_lamp_post(canvas: Canvas, x: float, z: float, rng) -> None:
     canvas.add(
         'pole',
         [
-            Part((post,), colour),
-            Part((_plate(camera, x, z, arm),), colour),
-            Part((_plate(camera, x, z, head),), colour * 1.3),
+            Part((post,), color),
+            Part((_plate(camera, x, z, arm),), color),
+            Part((_plate(camera, x, z, head),), color * 1.3),
         ],
         z,
     )
@@ -491,33 +491,33 @@ def add_lamp_post(canvas: Canvas, x: float, z: float, rng) -> None:
 
 def add_bollards(canvas: Canvas, x: float, z: float, rng) -> None:
     """Add a few short posts in a row (label pole), or a bundle (polegroup)."""
-    colour = _METAL * rng.uniform(0.3, 1.2)
+    color = _METAL * rng.uniform(0.3, 1.2)
     if rng.random() < 0.3:
         tall = rng.uniform(2, 5)
         posts = [
-            Part((_upright(canvas.camera, x + 0.4 * i, z, 0, tall, 0.2),), colour)
+            Part((_upright(canvas.camera, x + 0.4 * i, z, 0, tall, 0.2),), color)
             for i in range(3)
         ]
         canvas.add('polegroup', posts, z)
         return
     for i in reversed(range(rng.integers(2, 5))):
         post = _upright(canvas.camera, x, z + 2 * i, 0, 1.0, 0.3)
-        canvas.add('pole', [Part((post,), colour)], z + 2 * i)
+        canvas.add('pole', [Part((post,), color)], z + 2 * i)
 
 
 def add_traffic_light(canvas: Canvas, x: float, z: float, rng) -> None:
     """Add a traffic light on a pole, sometimes with a second one over the road."""
     camera = canvas.camera
-    colour = _METAL * rng.uniform(0.35, 1.0)
+    color = _METAL * rng.uniform(0.35, 1.0)
     height = rng.uniform(3.4, 4.2)
     places = [(0.0, height)]
-    poles = [Part((_upright(camera, x, z, 0, height, 0.3),), colour)]
+    poles = [Part((_upright(camera, x, z, 0, height, 0.3),), color)]
     if rng.random() < 0.35:
         top, reach = rng.uniform(5, 6), -np.sign(x) * rng.uniform(2.5, 4.5)
         thick = max(0.28, 1 / camera.pixels_per_metre(z))
         arm = [(0, top), (reach, top), (reach, top + thick), (0, top + thick)]
-        poles.append(Part((_upright(camera, x, z, 0, top, 0.3),), colour))
-        poles.append(Part((_plate(camera, x, z, arm),), colour))
+        poles.append(Part((_upright(camera, x, z, 0, top, 0.3),), color))
+        poles.append(Part((_plate(camera, x, z, arm),), color))
         places.append((reach, top + 0.3))
     canvas.add('pole', poles, z)
     lit = rng.integers(3)
@@ -586,8 +586,8 @@ def add_traffic_sign(canvas: Canvas, x: float, z: float, rng) -> None:
     canvas.add('pole', [Part((post,), _METAL * rng.uniform(0.5, 1.1))], z)
     back = rng.random() < 0.12
     parts = [
-        Part((_plate(camera, x, z - 0.06, shape),), _METAL * 0.8 if back else colour)
-        for shape, colour in shapes
+        Part((_plate(camera, x, z - 0.06, shape),), _METAL * 0.8 if back else color)
+        for shape, color in shapes
     ]
     canvas.add('traffic sign', parts, z)
 
@@ -597,7 +597,7 @@ def add_clutter(canvas: Canvas, x: float, z: float, rng) -> None:
     camera = canvas.camera
     label = ('static', 'static', 'dynamic')[rng.integers(3)]
     width, height = rng.uniform(0.3, 0.9), rng.uniform(0.7, 1.6)
-    colour = any_colour(rng, 0.6)
+    color = any_color(rng, 0.6)
     box = [(-width, 0), (width, 0), (width * 0.95, height), (-width * 0.95, height)]
     lid = [
         (-width, height),
@@ -608,8 +608,8 @@ def add_clutter(canvas: Canvas, x: float, z: float, rng) -> None:
     canvas.add(
         label,
         [
-            Part((_plate(camera, x, z, box),), colour, 'plain', falloff=0.7),
-            Part((_plate(camera, x, z, lid),), colour * 0.6),
+            Part((_plate(camera, x, z, box),), color, 'plain', falloff=0.7),
+            Part((_plate(camera, x, z, lid),), color * 0.6),
         ],
         z,
     )

@@ -22,7 +22,7 @@ _HEAD_LIGHT = np.array([245, 240, 220])
 _METAL = np.array([150, 152, 155])
 
 
-def any_colour(
+def any_color(
     rng: np.random.Generator, vivid: float = 0.5, dark: float = 0.15
 ) -> np.ndarray:
     """Random RGB (3,) in 0 to 255: vivid with that probability, else greyish."""
@@ -67,8 +67,8 @@ def _extrusion(
     pose: Pose,
     profile: Sequence[Sequence[float]] | np.ndarray,
     width: float,
-    colour: np.ndarray,
-    edge_colours: dict[int, np.ndarray] | None = None,
+    color: np.ndarray,
+    edge_colors: dict[int, np.ndarray] | None = None,
     texture: str | None = None,
     side: float = 0.0,
 ) -> list[Part]:
@@ -79,8 +79,8 @@ def _extrusion(
         profile: Points (n, 2) of (l, h), from the lower rear over the top to the
             lower front; the bottom is never seen.
         width: Extent along s, centred on ``side``.
-        colour: Colour of body faces.
-        edge_colours: Other colours by index of the edge's first point.
+        color: Color of body faces.
+        edge_colors: Other colors by index of the edge's first point.
         texture: Texture of the side faces.
         side: Centre along s.
     """
@@ -98,7 +98,7 @@ def _extrusion(
         )
         normal = np.array([a[1] - b[1], 0, b[0] - a[0]])
         if np.any(normal) and pose.sees(quad.mean(0), normal):
-            shade = (edge_colours or {}).get(i, colour) * pose.brightness(normal)
+            shade = (edge_colors or {}).get(i, color) * pose.brightness(normal)
             distance = pose.to_world(quad.mean(0))[2]
             part = Part((pose.to_image(quad),), shade, 'plain', falloff=0.9)
             faces.append((distance, i, part))
@@ -106,7 +106,7 @@ def _extrusion(
     for s, normal in ((low, np.array([0, -1, 0])), (high, np.array([0, 1, 0]))):
         face = _on_side(profile, s)
         if pose.sees(face.mean(0), normal):
-            shade = colour * pose.brightness(normal)
+            shade = color * pose.brightness(normal)
             cell = 0.12 * pose.scale
             parts.append(
                 Part((pose.to_image(face),), shade, texture or 'plain', cell, 0.75)
@@ -123,9 +123,9 @@ def _visible_sides(pose: Pose, half_width: float) -> list[float]:
     ]
 
 
-def _decal(pose: Pose, polygons: list[np.ndarray], colour, **kwargs) -> Part:
-    """Own polygons in the colour, as one part."""
-    return Part(tuple(pose.to_image(p) for p in polygons), np.asarray(colour), **kwargs)
+def _decal(pose: Pose, polygons: list[np.ndarray], color, **kwargs) -> Part:
+    """Own polygons in the color, as one part."""
+    return Part(tuple(pose.to_image(p) for p in polygons), np.asarray(color), **kwargs)
 
 
 def _wheels(pose: Pose, half_width: float, places, radius: float, rng) -> list[Part]:
@@ -193,7 +193,7 @@ def car(pose: Pose, rng: np.random.Generator) -> list[Part]:
         ]
     )
     width = 1.78
-    body = any_colour(rng, vivid=0.5)
+    body = any_color(rng, vivid=0.5)
     glass = _GLASS * rng.uniform(0.6, 1.5)
     parts = [
         _tyres_below(pose, width / 2 - 0.08, ahead * 0.7, 0.3)
@@ -237,7 +237,7 @@ def truck(pose: Pose, rng: np.random.Generator) -> list[Part]:
     cargo = rng.uniform(4.5, 6.5)
     length, width, cab = cargo + 2.3, 2.4, 2.0
     half = length / 2
-    cab_colour, box_colour = any_colour(rng, 0.7), any_colour(rng, 0.4, 0.35)
+    cab_color, box_color = any_color(rng, 0.7), any_color(rng, 0.4, 0.35)
     texture = ('plain', 'slats', 'slats')[rng.integers(3)]
     top = rng.uniform(3.0, 3.6)
     glass = _GLASS * rng.uniform(0.6, 1.4)
@@ -255,8 +255,8 @@ def truck(pose: Pose, rng: np.random.Generator) -> list[Part]:
         for ahead, _ in _ends(pose, length)
     ]
     parts += _extrusion(pose, chassis, width * 0.92, _DARK)
-    cab_parts = _extrusion(pose, front, width * 0.95, cab_colour, {2: glass})
-    box_parts = _extrusion(pose, box, width, box_colour, texture=texture)
+    cab_parts = _extrusion(pose, front, width * 0.95, cab_color, {2: glass})
+    box_parts = _extrusion(pose, box, width, box_color, texture=texture)
     for s in _visible_sides(pose, width * 0.95 / 2):
         pane = [
             (half - cab + 0.5, 1.6),
@@ -267,19 +267,19 @@ def truck(pose: Pose, rng: np.random.Generator) -> list[Part]:
         cab_parts.append(_decal(pose, [_on_side(pane, s)], glass))
     for s in _visible_sides(pose, width / 2):
         stripe = _rectangle(-half + 0.1, half - 2.4, 1.0, 1.12)
-        box_parts.append(_decal(pose, [_on_side(stripe, s)], box_colour * 0.45))
+        box_parts.append(_decal(pose, [_on_side(stripe, s)], box_color * 0.45))
     for ahead, is_front in _ends(pose, length):
         if not is_front:
             edges = [(-1.15, -1.08), (-0.03, 0.03), (1.08, 1.15)]
             doors = [
                 _across(_rectangle(a, b, 1.0, top - 0.05), ahead) for a, b in edges
             ]
-            box_parts.append(_decal(pose, doors, box_colour * 0.5))
+            box_parts.append(_decal(pose, doors, box_color * 0.5))
             bar = _across(_rectangle(-1.1, 1.1, 0.55, 0.7), ahead)
             box_parts.append(_decal(pose, [bar], [200, 60, 40]))
         else:
             grille = _across(_rectangle(-0.8, 0.8, 0.65, 1.3), ahead)
-            cab_parts.append(_decal(pose, [grille], cab_colour * 0.35))
+            cab_parts.append(_decal(pose, [grille], cab_color * 0.35))
     # The end that is nearer comes last.
     towards = np.cos(pose.yaw) * pose.z + np.sin(pose.yaw) * pose.x < 0
     parts += box_parts + cab_parts if towards else cab_parts + box_parts
@@ -342,8 +342,8 @@ def _coach(pose, rng, length, width, top, body, band, panes, floor) -> list[Part
 def bus(pose: Pose, rng: np.random.Generator) -> list[Part]:
     """A city bus of 9 to 12 m with wheels, window row, doors and a line display."""
     length, width, top = rng.uniform(9, 12), 2.5, rng.uniform(2.9, 3.2)
-    body = any_colour(rng, 0.75, 0.3)
-    band = body * 0.55 if rng.random() < 0.5 else any_colour(rng, 0.5)
+    body = any_color(rng, 0.75, 0.3)
+    band = body * 0.55 if rng.random() < 0.5 else any_color(rng, 0.5)
     parts = [
         _tyres_below(pose, width / 2, ahead * 0.8, 0.5)
         for ahead, _ in _ends(pose, length)
@@ -361,7 +361,7 @@ def bus(pose: Pose, rng: np.random.Generator) -> list[Part]:
 def train(pose: Pose, rng: np.random.Generator) -> list[Part]:
     """A tram of three or so sections, joined by bellows, with a roof collector."""
     sections, one, width, top = int(rng.integers(2, 4)), 8.0, 2.5, 3.5
-    body, band = any_colour(rng, 0.8, 0.3), any_colour(rng, 0.2, 0.7)
+    body, band = any_color(rng, 0.8, 0.3), any_color(rng, 0.2, 0.7)
     pieces = []
     for i in range(sections):
         ahead = (i - (sections - 1) / 2) * one
@@ -388,7 +388,7 @@ def train(pose: Pose, rng: np.random.Generator) -> list[Part]:
 
 def caravan(pose: Pose, rng: np.random.Generator) -> list[Part]:
     """A caravan: a light box with small windows on one axle."""
-    body = any_colour(rng, 0.1, 0.75)
+    body = any_color(rng, 0.1, 0.75)
     profile = [(-2, 0.45), (-2.1, 1.2), (-1.9, 2.5), (1.7, 2.55), (2.1, 1.2), (2, 0.45)]
     parts = [_tyres_below(pose, 1.0, 0.0, 0.5)]
     parts += _extrusion(pose, profile, 2.2, body)
@@ -404,7 +404,7 @@ def caravan(pose: Pose, rng: np.random.Generator) -> list[Part]:
 
 def trailer(pose: Pose, rng: np.random.Generator) -> list[Part]:
     """A flat trailer with low boards and a drawbar."""
-    body = any_colour(rng, 0.4, 0.2)
+    body = any_color(rng, 0.4, 0.2)
     profile = [(-1.5, 0.5), (-1.5, 1.0), (1.2, 1.0), (1.2, 0.5)]
     parts = [_tyres_below(pose, 0.8, 0.0, 0.5)]
     parts += _extrusion(pose, profile, 1.7, body, None, 'slats')
@@ -414,11 +414,11 @@ def trailer(pose: Pose, rng: np.random.Generator) -> list[Part]:
     return parts + _wheels(pose, 0.85, (0.0,), 0.32, rng)
 
 
-def _bar(pose: Pose, start, end, radius: float, colour) -> Part:
+def _bar(pose: Pose, start, end, radius: float, color) -> Part:
     """A tube between two own points."""
     a, b = pose.to_image(np.array([start, end], float))
     pixels = max(radius * pose.scale, 0.25)
-    return Part((_capsule(a, b, pixels, pixels),), np.asarray(colour, float))
+    return Part((_capsule(a, b, pixels, pixels),), np.asarray(color, float))
 
 
 def _two_wheels(pose: Pose, radius: float, tyre: float, base: float) -> list[Part]:
@@ -441,24 +441,24 @@ def _two_wheels(pose: Pose, radius: float, tyre: float, base: float) -> list[Par
 
 def bicycle(pose: Pose, rng: np.random.Generator) -> list[Part]:
     """A bicycle: thin wheels, diamond frame, saddle and handlebar."""
-    colour = any_colour(rng, 0.7)
+    color = any_color(rng, 0.7)
     rear, crank, seat, head = (-0.52, 0.35), (-0.05, 0.3), (-0.2, 0.85), (0.38, 0.85)
     tubes = [(rear, crank), (crank, seat), (seat, head), (head, crank), (rear, seat)]
     parts = _two_wheels(pose, 0.35, 0.07, 0.54)
     for a, b in tubes:
-        parts.append(_bar(pose, (a[0], 0, a[1]), (b[0], 0, b[1]), 0.035, colour))
-    parts.append(_bar(pose, (0.38, 0, 0.98), (0.55, 0, 0.35), 0.03, colour * 0.8))
+        parts.append(_bar(pose, (a[0], 0, a[1]), (b[0], 0, b[1]), 0.035, color))
+    parts.append(_bar(pose, (0.38, 0, 0.98), (0.55, 0, 0.35), 0.03, color * 0.8))
     parts.append(_bar(pose, (-0.3, 0, 0.95), (-0.08, 0, 0.95), 0.05, _DARK))
     parts.append(_bar(pose, (0.38, -0.28, 1.02), (0.38, 0.28, 1.02), 0.03, _DARK))
     if rng.random() < 0.4:
         basket = _across(_rectangle(-0.18, 0.18, 0.75, 1.0), 0.6)
-        parts.append(_decal(pose, [basket], any_colour(rng, 0.3), texture='slats'))
+        parts.append(_decal(pose, [basket], any_color(rng, 0.3), texture='slats'))
     return parts
 
 
 def motorcycle(pose: Pose, rng: np.random.Generator) -> list[Part]:
     """A motorcycle or scooter: fat wheels, engine block, tank, seat, lamp."""
-    colour = any_colour(rng, 0.7)
+    color = any_color(rng, 0.7)
     parts = _two_wheels(pose, 0.32, 0.15, 0.66)
     engine = [(-0.4, 0.25), (-0.3, 0.6), (0.3, 0.62), (0.38, 0.25)]
     parts += _extrusion(pose, engine, 0.36, _METAL * 0.55)
@@ -470,7 +470,7 @@ def motorcycle(pose: Pose, rng: np.random.Generator) -> list[Part]:
         (0.5, 0.95),
         (0.5, 0.6),
     ]
-    parts += _extrusion(pose, body, 0.34, colour, {1: _DARK})
+    parts += _extrusion(pose, body, 0.34, color, {1: _DARK})
     parts.append(_bar(pose, (0.42, 0, 1.0), (0.68, 0, 0.32), 0.06, _METAL * 0.8))
     parts.append(_bar(pose, (-0.8, 0.2, 0.4), (-0.2, 0.2, 0.33), 0.06, _METAL))
     parts.append(_bar(pose, (0.35, -0.36, 1.08), (0.35, 0.36, 1.08), 0.035, _DARK))
@@ -484,17 +484,17 @@ def motorcycle(pose: Pose, rng: np.random.Generator) -> list[Part]:
 
 def _figure(pose: Pose, joints: dict, rng: np.random.Generator, helmet) -> list[Part]:
     """A dressed body over its joints (own points); nearer limbs come last."""
-    top, trousers = any_colour(rng, 0.6), any_colour(rng, 0.4, 0.1) * 0.8
+    top, trousers = any_color(rng, 0.6), any_color(rng, 0.4, 0.1) * 0.8
     skin = np.array([224, 180, 150]) * rng.uniform(0.45, 1.05)
-    hair = any_colour(rng, 0.2, 0.05) * 0.6
-    shoes = any_colour(rng, 0.3, 0.05) * 0.7
+    hair = any_color(rng, 0.2, 0.05) * 0.6
+    shoes = any_color(rng, 0.3, 0.05) * 0.7
     scale = pose.scale
     size = joints['size']
 
-    def limb(a, b, r0, r1, colour, **kwargs):
+    def limb(a, b, r0, r1, color, **kwargs):
         start, end = pose.to_image(np.array([joints[a], joints[b]], float))
         r0, r1 = (max(r * size * scale, 0.3) for r in (r0, r1))
-        return Part((_capsule(start, end, r0, r1),), colour, **kwargs)
+        return Part((_capsule(start, end, r0, r1),), color, **kwargs)
 
     def depth(name):
         return pose.to_world(np.array(joints[name], float))[2]
@@ -531,7 +531,7 @@ def _figure(pose: Pose, joints: dict, rng: np.random.Generator, helmet) -> list[
     parts.append(limb(f'elbow_{near}', f'hand_{near}', 0.026, 0.018, top * 1.08))
     parts.append(limb(f'hand_{near}', f'hand_{near}', 0.02, 0.02, skin))
     if 'bag' in joints:
-        parts.append(limb(f'shoulder_{near}', 'bag', 0.045, 0.06, any_colour(rng)))
+        parts.append(limb(f'shoulder_{near}', 'bag', 0.045, 0.06, any_color(rng)))
     parts.append(limb('neck', 'head', 0.025, 0.025, skin))
     parts.append(limb('head', 'head', 0.062, 0.062, skin))
     crown = helmet if helmet is not None else hair
@@ -568,7 +568,7 @@ def person(pose: Pose, rng: np.random.Generator) -> list[Part]:
     if rng.random() < 0.3:
         joints['bag'] = (-0.1, 0.08 * rng.choice([-1, 1]), rng.uniform(0.5, 0.68))
     scaled = {name: np.array(joint) * size for name, joint in joints.items()}
-    helmet = any_colour(rng, 0.5) if rng.random() < 0.2 else None
+    helmet = any_color(rng, 0.5) if rng.random() < 0.2 else None
     return _figure(pose, scaled | {'size': size}, rng, helmet)
 
 
@@ -600,5 +600,5 @@ def rider(pose: Pose, rng: np.random.Generator, on_motorcycle: bool) -> list[Par
             f'elbow_{name}': (neck[0] + 0.14, sign * 0.26, neck[1] - 0.28),
             f'hand_{name}': (hand[0], sign * 0.24, hand[1]),
         }
-    helmet = any_colour(rng, 0.8, 0.2) if on_motorcycle or rng.random() < 0.6 else None
+    helmet = any_color(rng, 0.8, 0.2) if on_motorcycle or rng.random() < 0.6 else None
     return _figure(pose, joints | {'size': 1.75}, rng, helmet)

@@ -104,7 +104,7 @@ def test_instances_of_other_images_are_pasted(dataset):
     assert labels[1] == 30
 
 
-def test_colours_change_and_labels_do_not(dataset):
+def test_colors_change_and_labels_do_not(dataset):
     pipeline = [*LOAD, CROP, {'type': 'YOLOXHSVRandomAug'}, PACK]
     plain = DATASETS.build(dataset | {'pipeline': [*LOAD, CROP, PACK]})[0]
     changed = DATASETS.build(dataset | {'pipeline': pipeline})[0]
