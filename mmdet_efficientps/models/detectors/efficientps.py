@@ -11,14 +11,20 @@ from mmdet.models.detectors.panoptic_two_stage_segmentor import (
 )
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
+from mmdet.utils import InstanceList
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet_efficientps.structures.fusion_inputs import FusionInputs
 from mmdet_efficientps.structures.roi_masks import boolean_masks, run_length_masks
 
-from ..seg_heads.panoptic_fusion_heads import semantic_argmax, valid_logits_shape
+from ..seg_heads.panoptic_fusion_heads import (
+    fusion_inputs,
+    semantic_argmax,
+    valid_logits_shape,
+)
 
 MASK_FORMATS = {'bitmap': boolean_masks, 'rle': run_length_masks}
 
@@ -113,6 +119,53 @@ class EfficientPS(TwoStagePanopticSegmentor):
         losses.update(self.semantic_head.loss(x, batch_data_samples))
         return losses
 
+    def predict_fusion_inputs(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: SampleList,
+        rescale: bool = True,
+        score_thr: float = 0.0,
+    ) -> list[FusionInputs]:
+        """Run the network up to the fusion.
+
+        ``panoptic_fusion_head.fuse`` makes the panoptic map of what this gives.
+
+        Args:
+            batch_inputs (Tensor): Images of shape (N, C, H, W), normalised and
+                padded at the right and bottom.
+            batch_data_samples (list[DetDataSample]): With the meta of each image.
+            rescale (bool): Whether boxes and result are at the size of the original
+                image, or at that of the network input without padding. Defaults
+                to True.
+            score_thr (float): Detections below cost no mask and are left out.
+                Defaults to 0, which leaves it to ``test_cfg.rcnn.score_thr``.
+
+        Returns:
+            list[FusionInputs]: One for each image.
+        """
+        x = self.extract_feat(batch_inputs)
+        detections = self._detect(x, batch_data_samples, rescale, score_thr)
+        seg_logits = self.semantic_head(x)['seg_preds']
+        return [
+            fusion_inputs(results, logits, sample.metainfo, rescale)
+            for results, logits, sample in zip(
+                detections, seg_logits, batch_data_samples, strict=True
+            )
+        ]
+
+    def _detect(
+        self,
+        x: tuple[Tensor, ...],
+        batch_data_samples: SampleList,
+        rescale: bool,
+        score_thr: float,
+    ) -> InstanceList:
+        """Predict boxes and mask logits from the outputs of the neck."""
+        proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
+        return self.roi_head.predict(
+            x, proposals, batch_data_samples, rescale=rescale, score_thr=score_thr
+        )
+
     def predict(
         self,
         batch_inputs: Tensor,
@@ -157,17 +210,9 @@ class EfficientPS(TwoStagePanopticSegmentor):
         detections: list = [None] * len(metas)
         seg_logits: list = [None] * len(metas)
         if with_panoptic or with_instances:
-            proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
-            detections = self.roi_head.predict(
-                x,
-                proposals,
-                batch_data_samples,
-                rescale=rescale,
-                # The fusion takes the sure ones only.
-                score_thr=0.0
-                if with_instances
-                else self.panoptic_fusion_head.score_thr,
-            )
+            # The fusion takes the sure ones only.
+            score_thr = 0.0 if with_instances else self.panoptic_fusion_head.score_thr
+            detections = self._detect(x, batch_data_samples, rescale, score_thr)
         if with_panoptic or with_semantic:
             seg_logits = list(self.semantic_head(x)['seg_preds'])
 

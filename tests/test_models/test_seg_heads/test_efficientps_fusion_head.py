@@ -5,6 +5,7 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 
 from mmdet_efficientps.models.seg_heads.panoptic_fusion_heads import (
+    fusion_inputs,
     valid_logits_shape,
 )
 
@@ -154,3 +155,27 @@ def test_valid_logits_shape_is_the_share_of_the_image_in_the_batch():
 
 def test_head_has_no_loss():
     assert build_head().loss() == {}
+
+
+def test_fusing_again_with_other_thresholds_needs_the_inputs_alone():
+    head = build_head(score_thr=0.5)
+    found = detections([[0, 0, 8, 8], [16, 0, 24, 8], [0, 16, 8, 24]], [0.3, 0.9, 0.6])
+    inputs = fusion_inputs(found, stuff_logits(), META)
+
+    confident = head.fuse(inputs)
+    assert confident.detections == [1, 2]
+    assert confident.panoptic[4, 20] == 1001
+    assert confident.panoptic[20, 4] == 2001
+    assert confident.panoptic[4, 4] == 2
+
+    everything = head.fuse(inputs, score_thr=0.2)
+    assert everything.detections == [1, 2, 0]
+    assert everything.panoptic[4, 4] == 3001
+    stuff_left = int((everything.panoptic == 2).sum())
+    assert (head.fuse(inputs, min_stuff_area=stuff_left + 193).panoptic == VOID).any()
+
+
+def test_an_unknown_setting_of_the_fusion_is_named():
+    inputs = fusion_inputs(detections([], []), stuff_logits(), META)
+    with pytest.raises(TypeError, match="no setting 'score_thresh'"):
+        build_head().fuse(inputs, score_thresh=0.2)

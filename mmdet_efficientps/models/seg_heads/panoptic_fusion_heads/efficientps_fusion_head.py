@@ -7,7 +7,9 @@ from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig, PixelList
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-from .panoptic_fusion import COMBINATIONS, panoptic_fusion
+from mmdet_efficientps.structures.fusion_inputs import FusionInputs
+
+from .panoptic_fusion import COMBINATIONS, Fused, fuse_segments
 
 
 def valid_logits_shape(seg_logits: Tensor, img_meta: dict) -> tuple[float, float]:
@@ -35,6 +37,35 @@ def valid_logits_shape(seg_logits: Tensor, img_meta: dict) -> tuple[float, float
     # Multiplied first, so that whole numbers of cells come out whole.
     height, width = (image * cells / batch for image, cells, batch in sizes)
     return height, width
+
+
+def fusion_inputs(
+    results: InstanceData, seg_logits: Tensor, img_meta: dict, rescale: bool = True
+) -> FusionInputs:
+    """Put together what the heads give for an image.
+
+    Args:
+        results: Detections with ``bboxes`` (N, 4) in pixels of the output, ``scores``
+            (N,), ``labels`` (N,) and ``mask_logits`` (N, m, m).
+        seg_logits: Semantic logits of the padded batch input, (C, h, w).
+        img_meta: Meta information with ``batch_input_shape`` and ``img_shape``, and
+            ``ori_shape`` if ``rescale``.
+        rescale: Whether the output is of the original image size, or of
+            ``img_shape``.
+
+    Returns:
+        What the fusion works on.
+    """
+    height, width = img_meta['ori_shape' if rescale else 'img_shape'][:2]
+    return FusionInputs(
+        results.bboxes,
+        results.scores,
+        results.labels,
+        results.mask_logits,
+        seg_logits,
+        valid_logits_shape(seg_logits, img_meta),
+        (height, width),
+    )
 
 
 @MODELS.register_module()
@@ -136,7 +167,33 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
     def _predict_single(
         self, results: InstanceData, seg_logits: Tensor, img_meta: dict, rescale: bool
     ) -> PixelData:
-        num_channels = len(seg_logits)
+        inputs = fusion_inputs(results, seg_logits, img_meta, rescale)
+        return PixelData(sem_seg=self.fuse(inputs).panoptic[None])
+
+    def fuse(self, inputs: FusionInputs, **settings: float) -> Fused:
+        """Make the panoptic map of an image.
+
+        Args:
+            inputs: What the network says about it.
+            **settings: ``score_thr``, ``overlap_thr``, ``min_stuff_area`` and
+                ``mask_logits_scale``, each in place of that of ``test_cfg``.
+
+        Returns:
+            The map, (H, W) int32, and for instance k the index, among all detections
+            of ``inputs``, of what it is.
+
+        Raises:
+            TypeError: There is no such setting.
+            ValueError: The semantic logits have another number of classes than this
+                head, or a detection is of no thing class of it.
+        """
+        unknown = settings.keys() - self.DEFAULTS.keys()
+        if unknown:
+            raise TypeError(
+                f'the fusion has no setting {sorted(unknown)[0]!r}, only '
+                f'{list(self.DEFAULTS)}'
+            )
+        num_channels = len(inputs.seg_logits)
         if num_channels != self.num_classes:
             raise ValueError(
                 f'the semantic head gives {num_channels} classes, but '
@@ -144,36 +201,28 @@ class EfficientPSFusionHead(BasePanopticFusionHead):
                 f'{self.num_things_classes} and num_stuff_classes='
                 f'{self.num_stuff_classes}; make semantic_head.num_classes their sum'
             )
-        results = results[results.scores >= self.score_thr]
-        height, width = img_meta['ori_shape' if rescale else 'img_shape'][:2]
-        panoptic = self._fuse(
-            seg_logits,
-            results,
-            (height, width),
-            valid_logits_shape(seg_logits, img_meta),
-        )
-        return PixelData(sem_seg=panoptic[None])
+        settings = {name: self._setting(name) for name in self.DEFAULTS} | settings
+        score_thr = settings.pop('score_thr')
+        sure = (inputs.scores >= score_thr).nonzero()[:, 0].tolist()
+        fused = self._fuse(inputs.confident(score_thr), settings)
+        if fused.detections is None:
+            return fused
+        return Fused(fused.panoptic, [sure[index] for index in fused.detections])
 
-    def _fuse(
-        self,
-        seg_logits: Tensor,
-        results: InstanceData,
-        out_shape: tuple[int, int],
-        valid_shape: tuple[float, float],
-    ) -> Tensor:
-        """Make the panoptic map, (H, W) int32, of an image's confident detections."""
-        return panoptic_fusion(
-            seg_logits,
-            results.bboxes,
-            results.scores,
-            results.labels,
-            results.mask_logits,
-            out_shape,
+    def _fuse(self, inputs: FusionInputs, settings: dict[str, float]) -> Fused:
+        """Fuse what is confident, with all other settings given."""
+        return fuse_segments(
+            inputs.seg_logits,
+            inputs.bboxes,
+            inputs.scores,
+            inputs.labels,
+            inputs.mask_logits,
+            inputs.out_shape,
             self.num_things_classes,
-            valid_shape=valid_shape,
-            overlap_thr=self._setting('overlap_thr'),
-            min_stuff_area=int(self._setting('min_stuff_area')),
-            mask_logits_scale=self._setting('mask_logits_scale'),
+            valid_shape=inputs.valid_shape,
+            overlap_thr=settings['overlap_thr'],
+            min_stuff_area=int(settings['min_stuff_area']),
+            mask_logits_scale=settings['mask_logits_scale'],
             combine=self.combine,
         )
 

@@ -9,12 +9,12 @@ from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType, OptMultiConfig
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor
 
+from mmdet_efficientps.structures.fusion_inputs import FusionInputs
 from mmdet_efficientps.structures.roi_masks import boolean_masks, is_usable
 
 from .efficientps_fusion_head import EfficientPSFusionHead
-from .panoptic_fusion import check_labels, semantic_argmax
+from .panoptic_fusion import Fused, check_labels, semantic_argmax
 
 
 @MODELS.register_module()
@@ -47,22 +47,14 @@ class HeuristicFusionAdapter(EfficientPSFusionHead):
         self.heuristic = HeuristicFusionHead(
             num_things_classes,
             num_stuff_classes,
-            test_cfg=ConfigDict(
-                mask_overlap=self._setting('overlap_thr'),
-                stuff_area_limit=self._setting('min_stuff_area'),
-            ),
+            test_cfg=ConfigDict(),
         )
 
-    def _fuse(
-        self,
-        seg_logits: Tensor,
-        results: InstanceData,
-        out_shape: tuple[int, int],
-        valid_shape: tuple[float, float],
-    ) -> Tensor:
-        """Make the panoptic map, (H, W) int32, of an image's confident detections."""
-        check_labels(results.labels, self.num_things_classes)
-        classes = semantic_argmax(seg_logits, out_shape, valid_shape)
+    def _fuse(self, inputs: FusionInputs, settings: dict[str, float]) -> Fused:
+        """Fuse what is confident; which detections stay mmdet does not tell."""
+        check_labels(inputs.labels, self.num_things_classes)
+        out_shape = inputs.out_shape
+        classes = semantic_argmax(inputs.seg_logits, out_shape, inputs.valid_shape)
         merged = torch.where(
             classes < self.num_things_classes,
             self.num_stuff_classes,
@@ -71,13 +63,17 @@ class HeuristicFusionAdapter(EfficientPSFusionHead):
         # The head looks for the largest of C values: a byte will do for each.
         channels = torch.arange(self.num_stuff_classes + 1, device=merged.device)
         one_hot = (merged == channels[:, None, None]).byte()
-        usable = is_usable(results.bboxes, results.scores, results.mask_logits)
-        results = results[usable]
+        usable = is_usable(inputs.bboxes, inputs.scores, inputs.mask_logits)
+        bboxes = inputs.bboxes[usable]
         instances = InstanceData(
-            bboxes=results.bboxes,
-            scores=results.scores,
-            labels=results.labels,
-            masks=boolean_masks(results.bboxes, results.mask_logits, out_shape),
+            bboxes=bboxes,
+            scores=inputs.scores[usable],
+            labels=inputs.labels[usable],
+            masks=boolean_masks(bboxes, inputs.mask_logits[usable], out_shape),
+        )
+        self.heuristic.test_cfg.update(
+            mask_overlap=settings['overlap_thr'],
+            stuff_area_limit=settings['min_stuff_area'],
         )
         (panoptic,) = self.heuristic.predict([instances], [one_hot])
-        return panoptic.sem_seg[0]
+        return Fused(panoptic.sem_seg[0], None)

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
@@ -58,6 +59,21 @@ COMBINATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'sum': torch.add,
     'product': product_logits,
 }
+
+
+class Fused(NamedTuple):
+    """A panoptic map, and where its instances are from.
+
+    Attributes:
+        panoptic (Tensor): (H, W), int32: ``label + k * INSTANCE_OFFSET`` for the k-th
+            instance (k = 1, 2, ...), the class for stuff, the number of classes for
+            void.
+        detections (list[int] | None): The detection that instance k is, at k - 1; not
+            each of them needs to have pixels. None if the method does not tell.
+    """
+
+    panoptic: Tensor
+    detections: list[int] | None
 
 
 def check_labels(labels: Tensor, num_things: int) -> None:
@@ -265,7 +281,6 @@ def semantic_argmax(
     return classes
 
 
-@torch.no_grad()
 def panoptic_fusion(
     sem_logits: Tensor,
     bboxes: Tensor,
@@ -328,6 +343,7 @@ def panoptic_fusion(
     Returns:
         Panoptic map, (H, W) int32: ``label + k * INSTANCE_OFFSET`` for the k-th kept
         instance (k = 1, 2, ...), the class for stuff, C for void.
+        :func:`fuse_segments` tells which detections these are.
 
     Raises:
         ValueError: ``sem_logits`` has fewer channels than there are thing classes, or
@@ -347,6 +363,60 @@ def panoptic_fusion(
         ...     min_stuff_area=1,
         ... )
         tensor([[1000, 1000,    1,    1]], dtype=torch.int32)
+    """
+    return fuse_segments(
+        sem_logits,
+        bboxes,
+        scores,
+        labels,
+        mask_logits,
+        out_shape,
+        num_things,
+        valid_shape=valid_shape,
+        overlap_thr=overlap_thr,
+        min_stuff_area=min_stuff_area,
+        mask_logits_scale=mask_logits_scale,
+        combine=combine,
+    ).panoptic
+
+
+@torch.no_grad()
+def fuse_segments(
+    sem_logits: Tensor,
+    bboxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    mask_logits: Tensor,
+    out_shape: tuple[int, int],
+    num_things: int,
+    *,
+    valid_shape: tuple[float, float] | None = None,
+    overlap_thr: float = 0.5,
+    min_stuff_area: int = 2048,
+    mask_logits_scale: float = 4.0,
+    combine: str = 'efficientps',
+) -> Fused:
+    """Fuse, and tell which detections the instances of the map are.
+
+    Args:
+        sem_logits: This and all others as for :func:`panoptic_fusion`.
+        bboxes: See there.
+        scores: See there.
+        labels: See there.
+        mask_logits: See there.
+        out_shape: See there.
+        num_things: See there.
+        valid_shape: See there.
+        overlap_thr: See there.
+        min_stuff_area: See there.
+        mask_logits_scale: See there.
+        combine: See there.
+
+    Returns:
+        The panoptic map and the detections of its instances.
+
+    Raises:
+        ValueError: As :func:`panoptic_fusion`.
     """
     void = len(sem_logits)
     if void < num_things:
@@ -398,4 +468,4 @@ def panoptic_fusion(
     encoded[(encoded < num_things) | (areas[:num_classes] < min_stuff_area)] = void
     ranks = torch.arange(1, len(kept) + 1, device=segments.device)
     encoded = torch.cat((encoded, labels[kept] + ranks * INSTANCE_OFFSET)).int()
-    return encoded.index_select(0, segments.flatten()).view(out_shape)
+    return Fused(encoded.index_select(0, segments.flatten()).view(out_shape), kept)
