@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,13 +14,19 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_efficientps.structures.panoptic import choose_colors
+from mmdet_efficientps.datasets.label_table import CLASS_TABLES, load_classes
+from mmdet_efficientps.structures.panoptic import (
+    PanopticClass,
+    PanopticClasses,
+    choose_colors,
+)
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
     check_state_dict,
     find_state_dict,
     read_checkpoint,
 )
+from mmdet_efficientps.utils.config_text import parse_config_text
 
 
 def find_config(name: str) -> Path:
@@ -88,6 +95,35 @@ def load_config(name_or_path: str | Path) -> Config:
     return Config.fromfile(path if path.is_file() else find_config(str(name_or_path)))
 
 
+def checkpoint_config(checkpoint: str | Path) -> Config:
+    """Give the config that a checkpoint was trained with and holds.
+
+    Args:
+        checkpoint (str | Path): File or address of a checkpoint of a training run.
+
+    Returns:
+        Config: The config, base configs merged.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        CheckpointError: If it cannot be read, or holds no config, as one that is only
+            weights.
+    """
+    text = read_checkpoint(checkpoint).get('meta', {}).get('cfg')
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f'{checkpoint} holds no config, as those of a training run do: give the '
+            'config it was trained with, too'
+        )
+    try:
+        return Config(parse_config_text(text))
+    except ValueError as error:
+        raise CheckpointError(
+            f'the config inside {checkpoint} cannot be read ({error}): give the config '
+            'it was trained with, too'
+        ) from error
+
+
 def init_model(
     name_or_path: str | Path,
     checkpoint: str | Path | None = None,
@@ -97,7 +133,8 @@ def init_model(
 
     Args:
         name_or_path (str | Path): Config file or the name of a config, as
-            :func:`load_config` takes it.
+            :func:`load_config` takes it; or the checkpoint alone, a file that ends in
+            ``.pth`` or ``.pt`` and holds the config it was trained with.
         checkpoint (str | Path, optional): Its weights: a file or an address, see
             :func:`~mmdet_efficientps.utils.checkpoint_loading.read_checkpoint`.
             Defaults to None, for random weights.
@@ -107,7 +144,10 @@ def init_model(
     Returns:
         nn.Module: The detector, in evaluation mode. Its ``dataset_meta`` has the
         ``classes`` and ``palette`` (RGB, 0..255) of the checkpoint, or of the config if
-        the checkpoint names none, and colors are chosen for classes that have none.
+        the checkpoint names none, and colors are chosen for classes that have none. Its
+        ``categories`` are those for a panoptic json, in label order; their ids are
+        those that the network was trained with where that is known (newer checkpoints
+        say so, and shipped data sets), else the labels.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -115,15 +155,20 @@ def init_model(
         CheckpointError: If the checkpoint cannot be read or is not one of this
             network; lists the keys and shapes that differ.
     """
-    config = load_config(name_or_path)
+    if checkpoint is None and str(name_or_path).endswith(('.pth', '.pt')):
+        checkpoint = name_or_path
+        config = checkpoint_config(checkpoint)
+    else:
+        config = load_config(name_or_path)
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = _init_detector(config, device)
     dataset = dict(config.test_dataloader.dataset, lazy_init=True)
     meta = _as_metainfo(DATASETS.build(dataset).metainfo)
-    saved = {}
+    saved: dict = {}
+    ids = None
     if checkpoint is not None:
-        saved = _load_weights(model, checkpoint, str(name_or_path), meta)
+        saved, ids = _load_weights(model, checkpoint, str(name_or_path), meta)
     palettes = [saved.get('palette'), meta.get('palette')]
     meta |= saved
     classes = meta.get('classes', ())
@@ -139,9 +184,28 @@ def init_model(
     )
     # A list: mmdet's visualizer takes a tuple for one color.
     meta['palette'] = [tuple(color) for color in palette]
+    meta['categories'] = _categories(meta, things, ids)
     # What mmdet's inferencers and visualizers look for.
     setattr(model, 'dataset_meta', meta)  # noqa: B010
     return model
+
+
+def _categories(
+    meta: dict, things: Sequence[str], ids: Sequence[int] | None
+) -> list[dict]:
+    """Categories for a panoptic json, in label order."""
+    names = list(meta.get('classes', ()))
+    if ids is None or len(ids) != len(names):
+        tables = (load_classes(name).things_first() for name in CLASS_TABLES)
+        known = (table for table in tables if list(table.names) == names)
+        table = next(known, None)
+        ids = [c.id for c in table] if table else range(len(names))
+    return PanopticClasses(
+        tuple(
+            PanopticClass(int(number), name, name in things, color)
+            for number, name, color in zip(ids, names, meta['palette'], strict=True)
+        )
+    ).categories()
 
 
 def _as_metainfo(meta: dict | list) -> dict:
@@ -177,10 +241,11 @@ def _init_detector(config: Config, device: str) -> nn.Module:
 
 def _load_weights(
     model: nn.Module, checkpoint: str | Path, config_name: str, meta: dict
-) -> dict:
-    """Load weights that fit; gives the dataset meta they were saved with."""
+) -> tuple[dict, Sequence[int] | None]:
+    """Load weights that fit; gives the dataset meta and category ids they came with."""
     content = read_checkpoint(checkpoint)
-    saved = _as_metainfo(content.get('meta', {}).get('dataset_meta', {}))
+    run = content.get('meta', {})
+    saved = _as_metainfo(run.get('dataset_meta', {}))
     saved = {key.lower(): value for key, value in saved.items()}
     numbers = [len(m['classes']) for m in (saved, meta) if m.get('classes')]
     if len(set(numbers)) == 2:
@@ -194,4 +259,4 @@ def _load_weights(
         state, model.state_dict(), f'the checkpoint {checkpoint} for {config_name}'
     )
     model.load_state_dict(state)
-    return saved
+    return saved, run.get('category_ids')

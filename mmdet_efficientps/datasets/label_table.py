@@ -9,6 +9,8 @@ from mmengine.fileio import load
 from mmdet_efficientps.structures.panoptic import PanopticClass, PanopticClasses
 
 FOLDER = Path(__file__).with_name('labels')
+# What `load_classes` knows.
+CLASS_TABLES = ('cityscapes', *sorted(file.stem for file in FOLDER.glob('*.json')))
 
 
 def load_label_table(name: str) -> dict[str, list]:

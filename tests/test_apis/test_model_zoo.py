@@ -145,3 +145,47 @@ def test_a_web_page_is_no_checkpoint(tmp_path):
     Path(tmp_path / 'x.pth').write_text('<!DOCTYPE html>')
     with pytest.raises(CheckpointError, match='web page'):
         init_model(DEMO, tmp_path / 'x.pth', device='cpu')
+
+
+def test_a_checkpoint_alone_is_enough(save, tmp_path):
+    path = save()
+    content = torch.load(path, weights_only=True)
+    content['meta']['cfg'] = get_config(DEMO).pretty_text
+    torch.save(content, path)
+    model = init_model(path, device='cpu')
+    assert model.dataset_meta['classes'] == CLASSES
+    assert model.cfg.test_pipeline == get_config(DEMO).test_pipeline
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        (None, 'holds no config'),
+        ('import os', "line 1 is no value: 'import os'"),
+        ('model = dict(a=__import__("os").system("true"))', 'line 1 is no value'),
+        ('x = 1\ny = (', 'line 2 is no Python'),
+    ],
+)
+def test_nothing_inside_a_checkpoint_is_run(tmp_path, text, words):
+    torch.save(dict(state_dict={}, meta=dict(cfg=text)), tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=words):
+        init_model(tmp_path / 'x.pth')
+
+
+def test_category_ids_are_those_that_the_network_was_trained_with(save):
+    path = save()
+    model = init_model(DEMO, path, device='cpu')
+    assert [c['id'] for c in model.dataset_meta['categories']][:2] == [24, 25]
+    content = torch.load(path, weights_only=True)
+    content['meta']['category_ids'] = list(range(100, 119))
+    torch.save(content, path)
+    model = init_model(DEMO, path, device='cpu')
+    assert [c['id'] for c in model.dataset_meta['categories']][:2] == [100, 101]
+    assert model.dataset_meta['categories'][0]['isthing'] == 1
+    assert model.dataset_meta['categories'][-1]['isthing'] == 0
+
+
+def test_category_ids_that_nobody_knows_are_the_labels(save):
+    renamed = ('pedestrian', *CLASSES[1:])
+    model = init_model(DEMO, save(classes=renamed), device='cpu')
+    assert [c['id'] for c in model.dataset_meta['categories']] == list(range(19))

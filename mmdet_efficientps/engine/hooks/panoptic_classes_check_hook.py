@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmdet_efficientps.datasets.parts import data_set_parts
 from mmdet_efficientps.evaluation.coco_panoptic_metric import (
     adapt_coco_panoptic_metric,
 )
@@ -28,8 +29,9 @@ class PanopticClassesCheckHook(Hook):
     and one for all things together.
 
     Data sets of a ``ConcatDataset`` may differ in category ids and colors; whoever
-    asks for their metainfo gets that of the first. Training without a single thing
-    instance or stuff segment is warned of.
+    asks for their metainfo gets that of the first. Checkpoints keep the category ids,
+    ``meta.category_ids``, for those who predict and have no annotation file. Training
+    without a single thing instance or stuff segment is warned of.
     """
 
     # Before mmengine's hooks take the metainfo of the data set.
@@ -65,6 +67,13 @@ class PanopticClassesCheckHook(Hook):
                 'train_dataloader.dataset and val_dataloader.dataset differ in their '
                 f'classes: {difference}. Set the metainfo of both alike'
             )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Put the category ids of the training set, in label order, into it."""
+        for part in data_set_parts(runner.train_dataloader.dataset):
+            if hasattr(part, 'cat_ids'):
+                checkpoint['meta']['category_ids'] = list(part.cat_ids)
+                return
 
     def before_val(self, runner: Runner) -> None:
         """Check against the validation set."""
