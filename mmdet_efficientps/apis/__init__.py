@@ -1,5 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Configs and networks by their names."""
+"""Configs and networks by their names, prediction, and its results."""
 
 from .model_zoo import (
     checkpoint_config,
@@ -8,8 +8,12 @@ from .model_zoo import (
     init_model,
     load_config,
 )
+from .panoptic_result import Instances, PanopticResult, Segment
 
 __all__ = [
+    'Instances',
+    'PanopticResult',
+    'Segment',
     'checkpoint_config',
     'find_config',
     'get_config',
