@@ -8,10 +8,12 @@ from .model_zoo import (
     init_model,
     load_config,
 )
+from .panoptic_inferencer import PanopticInferencer
 from .panoptic_result import Instances, PanopticResult, Segment
 
 __all__ = [
     'Instances',
+    'PanopticInferencer',
     'PanopticResult',
     'Segment',
     'checkpoint_config',
