@@ -3,13 +3,17 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 from mmdet.utils import register_all_modules
 
-import mmdet_efficientps  # noqa: F401
+from mmdet_efficientps import get_config, init_model
 from mmdet_efficientps.testing.data_set_trees import WRITERS
 
 ROOT = Path(__file__).parents[1]
+SMALL = 'efficientps_lite0-small_1xb2-760_toy-city-256x512'
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -65,3 +69,58 @@ def write_tree(tmp_path):
 def tree(request, write_tree):
     """The miniature of each kind."""
     return write_tree(request.param)
+
+
+@pytest.fixture(scope='session')
+def small_checkpoint(tmp_path_factory):
+    """Checkpoint of the small network for images of 128 x 64, its config inside.
+
+    The weights are random; detections have scores from 0.05.
+    """
+    config = get_config(SMALL)
+    for pipeline in (config.test_pipeline, config.test_dataloader.dataset.pipeline):
+        pipeline[1].update(type='PanopticResize', scale=(128, 64))
+    torch.manual_seed(0)
+    model = init_model(SMALL, device='cpu')
+    # So that there are masks, classes differ from place to place, and scores from each
+    # other: which of two equal ones comes first is up to the last bit.
+    for layer, std in (
+        (model.roi_head.mask_head.conv_logits, 0.5),
+        (model.semantic_head.conv_logits, 0.5),
+        (model.roi_head.bbox_head.fc_cls, 0.5),
+        (model.rpn_head.rpn_cls, 0.5),
+    ):
+        torch.nn.init.normal_(layer.weight, std=std)
+    # Both things and stuff win somewhere.
+    model.roi_head.mask_head.conv_logits.bias.data += 5
+    model.semantic_head.conv_logits.bias.data[8:] += 1
+    path = tmp_path_factory.mktemp('checkpoint') / 'small.pth'
+    dataset_meta = {'classes': model.dataset_meta['classes']}
+    torch.save(
+        {
+            'state_dict': model.state_dict(),
+            'meta': {'cfg': config.pretty_text, 'dataset_meta': dataset_meta},
+        },
+        path,
+    )
+    return path
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Folder of two drives with images of the same names and several sizes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / 'photographs'
+    for number, (name, shape) in enumerate(
+        {
+            'drive1/0.jpg': (60, 130),
+            'drive1/1.png': (60, 130),
+            'drive2/0.jpg': (33, 71),
+            'last.bmp': (64, 128),
+        }.items()
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        cv2.imwrite(str(path), cv2.blur(image, (5, 5)) // (number + 1))
+    return folder

@@ -45,13 +45,22 @@ class InputImage:
     problem: Exception | None = None
 
 
-def list_images(inputs: str | Path) -> list[tuple[str, Path]]:
+def is_video(path: str | Path) -> bool:
+    """Whether a path is that of a video, by its suffix."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES and not Path(path).is_dir()
+
+
+def list_images(
+    inputs: str | Path, leave_out: Path | None = None
+) -> list[tuple[str, Path]]:
     """List the image files of a folder, a pattern or a path.
 
     Args:
         inputs (str | Path): A file; a folder, of which all images count, those in
             folders below too; or a pattern as the shell has them: ``*`` stands for
             names, ``**`` for folders.
+        leave_out (Path, optional): Folder below the given one whose files do not
+            count: the one that results of a former run are in. Defaults to None.
 
     Returns:
         list[tuple[str, Path]]: Name, relative to what all have in common, and path of
@@ -80,6 +89,9 @@ def list_images(inputs: str | Path) -> list[tuple[str, Path]]:
         where = f'what {inputs} stands for'
     else:
         raise FileNotFoundError(f'{inputs} does not exist: give a file or a folder')
+    if leave_out is not None:
+        results = leave_out.resolve()
+        files = [file for file in files if results not in file.resolve().parents]
     if not files:
         raise FileNotFoundError(
             f'there is no image in {where}: files end in one of '
@@ -155,9 +167,7 @@ def to_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
 
 
 def iterate_inputs(
-    inputs: Any,
-    loader: Callable[[str], np.ndarray] | None = None,
-    skip: Callable[[str], bool] = lambda name: False,
+    inputs: Any, loader: Callable[[str], np.ndarray] | None = None
 ) -> Iterator[InputImage]:
     """Go through anything that can be predicted, one image at a time.
 
@@ -167,8 +177,6 @@ def iterate_inputs(
             a list or other iterable of these.
         loader (Callable[[str], np.ndarray], optional): Reads an address with ``://``,
             gives the image as BGR. Defaults to None.
-        skip (Callable[[str], bool]): Whether an image of this name need not be read;
-            it is left out. Defaults to never.
 
     Yields:
         InputImage: Each image, or why it cannot be read.
@@ -179,7 +187,7 @@ def iterate_inputs(
         ValueError: If it is an address and there is no ``loader``.
     """
     for number, item in enumerate(_flatten(inputs)):
-        yield from _iterate_one(item, number, loader, skip)
+        yield from _iterate_one(item, number, loader)
 
 
 def _flatten(inputs: Any) -> Iterator[Any]:
@@ -197,10 +205,7 @@ def _flatten(inputs: Any) -> Iterator[Any]:
 
 
 def _iterate_one(
-    item: Any,
-    number: int,
-    loader: Callable[[str], np.ndarray] | None,
-    skip: Callable[[str], bool],
+    item: Any, number: int, loader: Callable[[str], np.ndarray] | None
 ) -> Iterator[InputImage]:
     """Go through the images of one input."""
     if isinstance(item, (np.ndarray, Image.Image)):
@@ -218,12 +223,28 @@ def _iterate_one(
             )
         address = str(item)
         yield _try_read(address.split('://', 1)[1], partial(loader, address))
-    elif Path(item).suffix.lower() in VIDEO_SUFFIXES and Path(item).is_file():
-        yield from iterate_video(Path(item), Path(item).name, skip)
+    elif is_video(item):
+        yield from iterate_video(Path(item), Path(item).name)
     else:
-        for name, path in list_images(item):
-            if not skip(name):
-                yield _try_read(name, partial(read_image, path), path)
+        yield from iterate_files(list_images(item))
+
+
+def iterate_files(
+    files: Iterable[tuple[str, Path]], skip: Callable[[str], bool] = lambda name: False
+) -> Iterator[InputImage]:
+    """Read image files.
+
+    Args:
+        files (Iterable[tuple[str, Path]]): Name and path of each.
+        skip (Callable[[str], bool]): Whether the image of this name need not be read;
+            it is left out. Defaults to never.
+
+    Yields:
+        InputImage: Each image, or why it cannot be read.
+    """
+    for name, path in files:
+        if not skip(name):
+            yield _try_read(name, partial(read_image, path), path)
 
 
 def iterate_video(
@@ -234,7 +255,7 @@ def iterate_video(
     Args:
         path (Path): The video.
         name (str): What its frames are named after.
-        skip (Callable[[str], bool]): As for :func:`iterate_inputs`.
+        skip (Callable[[str], bool]): As for :func:`iterate_files`.
 
     Yields:
         InputImage: Frame ``<name>/<number>``, counted from 0, or why it cannot be

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -158,7 +159,10 @@ class PanopticInferencer:
             yield result
 
     def stream_images(
-        self, images: Iterable[InputImage], problem: Problem | None = None
+        self,
+        images: Iterable[InputImage],
+        problem: Problem | None = None,
+        known: Callable[[InputImage], PanopticResult | None] = lambda image: None,
     ) -> Iterator[tuple[InputImage, PanopticResult]]:
         """Predict images that were read, and give them beside their results.
 
@@ -167,18 +171,25 @@ class PanopticInferencer:
                 thread, a few ahead.
             problem (Callable[[InputImage, Exception], None], optional): As for
                 :meth:`stream`.
+            known (Callable[[InputImage], PanopticResult | None]): Gives the result of
+                an image that was predicted before. Defaults to none.
 
         Yields:
-            tuple[InputImage, PanopticResult]: Both.
+            tuple[InputImage, PanopticResult]: Both, in the order of the images.
         """
         batch: list[tuple[InputImage, Any]] = []
         key = None
-        for image, prepared in _ahead(self._prepare(images), self.batch_size + 2):
-            if image.problem is not None:
+        for image, prepared in _ahead(
+            self._prepare(images, known), self.batch_size + 2
+        ):
+            if image.problem is not None or isinstance(prepared, PanopticResult):
                 # What is before it comes first.
                 yield from self._predict_batch(batch, problem)
                 batch = []
-                _report(image, image.problem, problem)
+                if image.problem is not None:
+                    _report(image, image.problem, problem)
+                else:
+                    yield image, prepared
                 continue
             own_key = self.predictor.batch_key(prepared)
             if batch and own_key != key:
@@ -190,6 +201,17 @@ class PanopticInferencer:
                 yield from self._predict_batch(batch, problem)
                 batch = []
         yield from self._predict_batch(batch, problem)
+
+    def fingerprint(self) -> str:
+        """Tell runs apart whose results differ.
+
+        Returns:
+            str: Hash of the network, its weights, and what was asked for; batch size
+            and device do not count.
+        """
+        settings = (self.thresholds, self.instances, self.semantic)
+        text = f'{self.predictor.fingerprint()} {settings}'
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def predict_fusion_inputs(self, images: list[np.ndarray]) -> list[FusionInputs]:
         """Run the network alone; :meth:`fuse` makes the results.
@@ -233,12 +255,16 @@ class PanopticInferencer:
         )
 
     def _prepare(
-        self, images: Iterable[InputImage]
+        self,
+        images: Iterable[InputImage],
+        known: Callable[[InputImage], PanopticResult | None],
     ) -> Iterator[tuple[InputImage, Any]]:
-        """Bring images into the form that the network takes."""
+        """Bring images into the form that the network takes, or give their result."""
         for image in images:
-            prepared = None
+            prepared: Any = None
             if image.image is not None:
+                prepared = known(image)
+            if image.image is not None and prepared is None:
                 try:
                     prepared = self.predictor.prepare(image.image)
                 except (ValueError, MemoryError, cv2.error) as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +43,9 @@ class Predictor(Protocol):
 
     def predict(self, prepared: Sequence[Any]) -> list[FusionInputs]:
         """Run the network on inputs that :meth:`prepare` made."""
+
+    def fingerprint(self) -> str:
+        """Give a text that differs for networks whose results do."""
 
     def fuse(self, inputs: FusionInputs, **thresholds: float) -> Fused:
         """Make the panoptic map; each of ``thresholds`` replaces a configured one."""
@@ -127,6 +131,15 @@ class TorchPredictor:
             return self.model.predict_fusion_inputs(
                 data['inputs'], data['data_samples']
             )
+
+    def fingerprint(self) -> str:
+        """Give a hash of the weights, beside config and precision."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+        config = self.model.cfg
+        return f'{digest.hexdigest()} {self.dtype} {config.model} {self.pipeline}'
 
     @torch.inference_mode()
     def fuse(self, inputs: FusionInputs, **thresholds: float) -> Fused:

@@ -152,6 +152,30 @@ class PanopticOutput:
         Raises:
             ValueError: If another image has the same file name.
         """
+        self.write(image_id, ids, segments_info(ids, segments, category_ids), rank)
+
+    def write(
+        self,
+        image_id: ImageId,
+        ids: np.ndarray,
+        entries: Sequence[dict[str, Any]],
+        rank: int = 0,
+        image: dict[str, Any] | None = None,
+    ) -> None:
+        """Write the prediction of an image of which the segments are listed already.
+
+        Args:
+            image_id (ImageId): Id of the image.
+            ids (np.ndarray): Segment ids, shape (H, W), integers, 0 = void.
+            entries (Sequence[dict[str, Any]]): ``segments_info`` of a panoptic json.
+            rank (int): Number of the process. Defaults to 0.
+            image (dict[str, Any], optional): Entry of the image for ``images`` of the
+                json. Defaults to None, for predictions of a data set, whose json has
+                them.
+
+        Raises:
+            ValueError: If another image has the same file name.
+        """
         file_name = f'{self.stem(image_id)}.png'
         other = self._image_of.setdefault(file_name, image_id)
         if other != image_id:
@@ -161,13 +185,14 @@ class PanopticOutput:
             )
         folder = self.json_file.with_suffix('')
         write_panoptic_png(path_inside(folder, file_name), ids)
-        Journal(self.progress / f'rank{rank}.jsonl').append(
-            {
-                'image_id': image_id,
-                'file_name': file_name,
-                'segments_info': segments_info(ids, segments, category_ids),
-            }
-        )
+        entry: dict[str, Any] = {
+            'image_id': image_id,
+            'file_name': file_name,
+            'segments_info': list(entries),
+        }
+        if image is not None:
+            entry['image'] = image
+        Journal(self.progress / f'rank{rank}.jsonl').append(entry)
 
     def finish(self, classes: PanopticClasses | Sequence[dict[str, Any]]) -> None:
         """Write the json and remove the records of the progress.
@@ -182,9 +207,11 @@ class PanopticOutput:
         annotations = sorted(
             self.annotations().values(), key=lambda entry: entry['file_name']
         )
-        write_json(
-            self.json_file, {'annotations': annotations, 'categories': list(classes)}
-        )
+        content = {'annotations': annotations, 'categories': list(classes)}
+        images = [entry.pop('image') for entry in annotations if 'image' in entry]
+        if images:
+            content = {'images': images} | content
+        write_json(self.json_file, content)
         for path in self.progress.iterdir():
             path.unlink()
         self.progress.rmdir()

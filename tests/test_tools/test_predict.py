@@ -1,0 +1,223 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdet_efficientps.apis import PanopticInferencer
+from mmdet_efficientps.structures.panoptic import (
+    PanopticAnnotations,
+    read_panoptic_png,
+)
+from mmdet_efficientps.utils import ProblemList
+
+pytestmark = pytest.mark.slow
+
+THRESHOLDS = ('--score-thr', '0.05', '--min-stuff-area', '1')
+IMAGES = ['drive1/0.jpg', 'drive1/1.png', 'drive2/0.jpg', 'last.bmp']
+
+
+@pytest.fixture
+def predict(load_tool, monkeypatch):
+    """Run tools/predict.py in this process."""
+    tool = load_tool('predict.py')
+
+    def _predict(*arguments):
+        words = ['predict.py', *map(str, arguments), *THRESHOLDS]
+        monkeypatch.setattr(sys, 'argv', words)
+        tool.main()
+
+    return _predict
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Stop a run at the n-th file that gets its name."""
+
+    replace = os.replace
+
+    def _interrupted(number, error=KeyboardInterrupt):
+        left = iter(range(number))
+
+        def stop(*paths):
+            if next(left, None) is None:
+                raise error
+            replace(*paths)
+
+        monkeypatch.setattr(os, 'replace', stop)
+
+    return _interrupted
+
+
+def files_of(folder):
+    """Content of every file of a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(Path(folder).rglob('*'))
+        if path.is_file()
+    }
+
+
+def test_a_folder_becomes_a_panoptic_json_pictures_and_instances(
+    predict, small_checkpoint, photographs, tmp_path
+):
+    out = tmp_path / 'out'
+    options = ('--overlay', '--instances', '--batch-size', '2')
+    predict(photographs, small_checkpoint, '--out', out, *options)
+    problems = ProblemList()
+    content = PanopticAnnotations.read(out / 'panoptic.json', problems)
+    assert not problems
+    assert [image['file_name'] for image in content.images] == IMAGES
+    inferencer = PanopticInferencer(
+        small_checkpoint, score_thr=0.05, min_stuff_area=1, instances=True
+    )
+    results = inferencer(photographs)
+    for name, result in zip(IMAGES, results, strict=True):
+        entry = content.annotations[name]
+        ids = read_panoptic_png(out / 'panoptic' / entry['file_name'])
+        assert np.array_equal(ids, result.ids)
+        listed = {s['id']: s['category_id'] for s in entry['segments_info']}
+        assert listed == {s.id: result.class_of(s).id for s in result.segments}
+        drawn = f'overlay/{name}' + ('.png' if name.endswith('.bmp') else '')
+        picture = cv2.imread(str(out / drawn))
+        expected = result.draw(cv2.imread(str(photographs / name)))
+        # Those in JPEG are not exact.
+        assert np.abs(picture.astype(int) - expected).mean() < 15
+    instances = json.loads((out / 'instances.json').read_text())
+    assert len(instances) == sum(len(r.instances.scores) for r in results)
+    assert not (out / 'progress').exists()
+
+
+@pytest.mark.parametrize('number', [0, 3, 8, 9])
+def test_a_run_that_was_stopped_goes_on_to_the_same_files(
+    predict, interrupted, small_checkpoint, photographs, tmp_path, number
+):
+    command = (photographs, small_checkpoint, '--overlay', '--instances', '--out')
+    predict(*command, tmp_path / 'whole')
+    # Eight files of four images, and the jsons.
+    interrupted(number + 1)
+    with pytest.raises(SystemExit, match='the same command goes on'):
+        predict(*command, tmp_path / 'stopped')
+    interrupted(1000)
+    assert not (tmp_path / 'stopped' / 'panoptic.json').exists()
+    predict(*command, tmp_path / 'stopped')
+    assert files_of(tmp_path / 'stopped') == files_of(tmp_path / 'whole')
+
+
+def test_what_is_done_is_not_predicted_again(
+    predict, interrupted, small_checkpoint, photographs, tmp_path, monkeypatch
+):
+    command = (photographs, small_checkpoint, '--out', tmp_path / 'out')
+    interrupted(4)
+    with pytest.raises(SystemExit, match='goes on'):
+        predict(*command)
+    interrupted(1000)
+    done = list((tmp_path / 'out' / 'panoptic').rglob('*.png'))
+    assert len(done) == 3
+    from mmdet_efficientps.apis.predictors import TorchPredictor
+
+    seen = []
+    run = TorchPredictor.predict
+    monkeypatch.setattr(
+        TorchPredictor,
+        'predict',
+        lambda self, prepared: seen.append(len(prepared)) or run(self, prepared),
+    )
+    predict(*command)
+    assert sum(seen) == 1
+
+
+def test_bad_files_are_listed_and_the_others_done(
+    predict, small_checkpoint, photographs, tmp_path, capsys
+):
+    (photographs / 'drive1' / '0.jpg').write_bytes(b'')
+    (photographs / 'drive2' / '0.jpg').write_bytes(b'x')
+    with pytest.raises(SystemExit) as stop:
+        predict(photographs, small_checkpoint, '--out', tmp_path / 'out')
+    assert stop.value.code == 1
+    text = capsys.readouterr().out
+    assert '2 x cannot be decoded as an image' in text
+    assert str(photographs / 'drive1' / '0.jpg') in text
+    content = json.loads((tmp_path / 'out' / 'panoptic.json').read_text())
+    names = [image['file_name'] for image in content['images']]
+    assert names == ['drive1/1.png', 'last.bmp']
+
+
+def test_an_output_that_holds_the_images_is_refused(
+    predict, small_checkpoint, photographs
+):
+    before = files_of(photographs)
+    for out in (photographs, photographs / 'drive1'):
+        with pytest.raises(SystemExit, match='folder that holds inputs'):
+            predict(photographs, small_checkpoint, '--out', out, '--overlay')
+    assert files_of(photographs) == before
+
+
+def test_results_inside_the_folder_of_the_images_are_no_images(
+    predict, interrupted, small_checkpoint, photographs
+):
+    folder = photographs / 'results'
+    command = (photographs, small_checkpoint, '--overlay', '--out', folder)
+    interrupted(4)
+    with pytest.raises(SystemExit, match='goes on'):
+        predict(*command)
+    interrupted(1000)
+    predict(*command)
+    content = json.loads((folder / 'panoptic.json').read_text())
+    assert [image['id'] for image in content['images']] == IMAGES
+    with pytest.raises(SystemExit, match='these predictions are complete'):
+        predict(*command)
+
+
+def test_results_of_two_runs_are_not_mixed(
+    predict, interrupted, small_checkpoint, photographs, tmp_path
+):
+    out = tmp_path / 'out'
+    interrupted(4)
+    with pytest.raises(SystemExit, match='goes on'):
+        predict(photographs, small_checkpoint, '--out', out)
+    interrupted(1000)
+    with pytest.raises(SystemExit, match='another checkpoint or config'):
+        predict(photographs, small_checkpoint, '--out', out, '--overlap-thr', 0.3)
+    predict(photographs, small_checkpoint, '--out', out)
+    with pytest.raises(SystemExit, match='these predictions are complete'):
+        predict(photographs, small_checkpoint, '--out', out)
+
+
+def test_a_full_disk_leaves_whole_files_and_the_run_goes_on(
+    predict, interrupted, small_checkpoint, photographs, tmp_path
+):
+    out = tmp_path / 'out'
+    interrupted(4, OSError(errno.ENOSPC, 'No space left on device'))
+    with pytest.raises(SystemExit, match=r'No space left.*make room'):
+        predict(photographs, small_checkpoint, '--out', out)
+    interrupted(1000)
+    hidden = [path for path in out.rglob('.*') if path.is_file()]
+    assert not hidden
+    predict(photographs, small_checkpoint, '--out', out)
+    assert len(list(out.rglob('*.png'))) == 4
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('nowhere', 'MODEL'), 'nowhere does not exist'),
+        (('FOLDER', 'no_such_config'), 'there are no weights'),
+        (('FOLDER', 'no_such.pth'), 'no_such.pth'),
+        (('FOLDER', 'FOLDER/last.bmp'), 'there are no weights'),
+    ],
+)
+def test_a_wrong_command_is_answered_in_words(
+    predict, small_checkpoint, photographs, tmp_path, arguments, words
+):
+    names = {'MODEL': str(small_checkpoint), 'FOLDER': str(photographs)}
+    for name, path in names.items():
+        arguments = [argument.replace(name, path) for argument in arguments]
+    with pytest.raises(SystemExit, match=words):
+        predict(*arguments, '--out', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
