@@ -89,7 +89,8 @@ class SegmentTracker:
             PanopticResult: The same with ``Segment.track`` for every thing.
         """
         things: dict[int, list[Segment]] = {}
-        for segment in result.segments:
+        # By id: in which order a file lists them does not matter.
+        for segment in sorted(result.segments, key=lambda segment: segment.id):
             if result.class_of(segment).isthing:
                 things.setdefault(segment.label, []).append(segment)
         tracks: dict[int, int] = {}
@@ -136,9 +137,11 @@ class SegmentTracker:
         # one of the whole video at once: it would change its color otherwise.
         born = iter([track for track in tracker.tracks if track.tracker_id == -1])
         numbers: dict[int, int] = {}
-        for place, number in enumerate(found.tracker_id):
+        assert found.tracker_id is not None
+        for segment, number in zip(
+            found.data['segment'], found.tracker_id, strict=True
+        ):
             if number == -1:
-                track = next(born)
-                number = track.tracker_id = next(self._numbers)
-            numbers[int(found.data['segment'][place])] = int(number)
+                number = next(born).tracker_id = next(self._numbers)
+            numbers[int(segment)] = int(number)
         return numbers

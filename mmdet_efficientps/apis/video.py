@@ -84,7 +84,8 @@ class VideoReader:
         path (Path): The file.
         fps (Fraction): Frames per second, on average; 25 if the file does not say.
         size (tuple[int, int]): Width and height of the images in pixels.
-        num_frames (int | None): Frames that the file says it has; None if it does not.
+        num_frames (int | None): Frames that the file says it has, which may be wrong;
+            None if it does not.
         has_audio (bool): Whether it has sound.
         pixel_aspect (Fraction): Width of a pixel by its height; not 1 in some old
             formats. The images are not scaled by it.
@@ -136,13 +137,17 @@ class VideoReader:
                 if index >= self.start:
                     yield self._give(index, seconds, frame)
                 index += 1
-            missing = (self.num_frames or 0) - decoder.num_packets
-            if missing > 0 and index + missing > self.start:
-                text = (
-                    f'{self.path} is cut off after frame {index - 1}: {missing} of '
-                    f'{self.num_frames} frames are missing'
+            missing = decoder.seconds_missing * self.fps
+            # One frame is within what containers round, unless reading failed.
+            if round(missing) > 1 or decoder.failed:
+                number = f'about {round(missing)}' if missing > 0.5 else 'the other'
+                yield VideoFrame(
+                    index,
+                    float(index / self.fps),
+                    None,
+                    f'{self.path} is cut off after frame {index - 1}: {number} frames '
+                    'are missing',
                 )
-                yield VideoFrame(index, float(index / self.fps), None, text)
 
     def _give(self, index: int, time: float, frame: Any) -> VideoFrame:
         """Make an upright image of a decoded frame."""
@@ -201,13 +206,14 @@ class _Decoder:
         stream (av.VideoStream): Its pictures.
 
     Attributes:
-        num_packets (int): How many of its parts the file has given so far.
+        failed (bool): Whether the file could not be read to its end.
     """
 
     def __init__(self, container: Any, stream: Any) -> None:
         self.container = container
         self.stream = stream
-        self.num_packets = 0
+        self.failed = False
+        self._end: int | None = None
         # A decoder that works ahead on several frames drops good ones next to a broken
         # one at the end of a file, and is no faster than the conversion to BGR.
         stream.thread_type = 'SLICE'
@@ -224,7 +230,10 @@ class _Decoder:
         av = _import_av()
         try:
             for packet in self.container.demux(self.stream):
-                self.num_packets += packet.size > 0
+                begin = packet.dts if packet.pts is None else packet.pts
+                if begin is not None:
+                    end = begin + (packet.duration or 0)
+                    self._end = end if self._end is None else max(self._end, end)
                 if packet.pts is not None and not packet.is_discard:
                     heapq.heappush(self._announced, packet.pts)
                 try:
@@ -239,9 +248,16 @@ class _Decoder:
                     yield from self._broken(frame.pts)
                     yield frame, self._seconds(frame.pts)
         except av.error.FFmpegError:
-            # The file cannot be read on: what it has not given is missing at its end.
-            pass
+            self.failed = True
         yield from self._broken(None)
+
+    @property
+    def seconds_missing(self) -> Fraction:
+        """How much the file, once it is read, has given less than it promised."""
+        if self._end is None or self.stream.duration is None:
+            return Fraction(0)
+        promised = (self.stream.start_time or 0) + self.stream.duration
+        return Fraction((promised - self._end) * self.stream.time_base)
 
     def _broken(self, before: int | None) -> Iterator[tuple[None, Fraction | None]]:
         """Go through the frames that should have come.
@@ -524,10 +540,11 @@ class VideoWriter:
         sound, pictures = (container.streams.best(k) for k in ('audio', 'video'))
         if sound is None:
             return iter(())
-        # Decoders have several names, formats one: "mp3float" decodes "mp3".
         decoder = sound.codec_context
         codec = decoder.codec.canonical_name if decoder else 'a format unknown to PyAV'
-        if codec not in self._container.supported_codecs:
+        # A format has one name, its decoders may have others: "dca" decodes "dts".
+        names = {codec, decoder.codec.name} if decoder else {codec}
+        if not names & self._container.supported_codecs:
             warnings.warn(
                 f'{self.path} has no sound: an mp4 cannot hold {codec}, which is that '
                 f'of {source}',
@@ -563,8 +580,17 @@ class VideoWriter:
     def _copy_sound(self, until: float) -> None:
         """Copy the sound up to a time, in seconds, and no more: it would be held."""
         while self._sound_packet is not None and self._sound_packet[0] < until:
-            self._container.mux(self._sound_packet[1])
-            self._sound_packet = next(self._sound, None)
+            try:
+                self._container.mux(self._sound_packet[1])
+                self._sound_packet = next(self._sound, None)
+            # Invalid data and arguments are ValueErrors; a full disk is not.
+            except ValueError as error:
+                warnings.warn(
+                    f'the sound of {self.path} ends after {self._sound_packet[0]:.2f} '
+                    f's: what follows in the source is damaged ({error})',
+                    stacklevel=3,
+                )
+                self._sound_packet = None
 
 
 def redraw_video(

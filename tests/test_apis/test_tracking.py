@@ -58,7 +58,9 @@ def moving(label, x, y, speed, count):
 def test_objects_keep_their_numbers_from_the_first_frame_on():
     right, left = moving(CAR, 5, 5, 2, 20), moving(CAR, 90, 40, -3, 20)
     # The fusion counts anew in every frame: the order says nothing.
-    frames = [pair[:: (-1) ** k] for k, pair in enumerate(zip(right, left, strict=True))]
+    frames = [
+        pair[:: (-1) ** k] for k, pair in enumerate(zip(right, left, strict=True))
+    ]
     found = follow(SegmentTracker(), frames)
     assert [pair[:: (-1) ** k] for k, pair in enumerate(found)] == [[1, 2]] * 20
 
@@ -79,9 +81,7 @@ def test_a_number_stays_with_its_class():
 @pytest.mark.parametrize('fps', [10, 30, 59.94])
 def test_an_object_that_vanishes_for_two_frames_is_recognized(fps):
     car, other = moving(CAR, 5, 5, 2, 20), moving(CAR, 5, 40, 1, 20)
-    frames = [
-        [other[k]] if k in (8, 9) else [car[k], other[k]] for k in range(20)
-    ]
+    frames = [[other[k]] if k in (8, 9) else [car[k], other[k]] for k in range(20)]
     found = follow(SegmentTracker(fps), frames)
     assert found == [[2] if k in (8, 9) else [1, 2] for k in range(20)]
 
@@ -154,9 +154,7 @@ def test_stored_results_give_the_same_numbers_again():
     for k in range(30):
         spots = (places + k * speeds).clip(0, 45)
         order = rng.permutation(8)[: rng.integers(4, 9)]
-        results.append(
-            scene(*((int(labels[i]), *map(int, spots[i])) for i in order))
-        )
+        results.append(scene(*((int(labels[i]), *map(int, spots[i])) for i in order)))
     tracker = SegmentTracker()
     whole = [tracker.update(result) for result in results]
     assert len({s.track for r in whole for s in r.segments if s.track}) > 8

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
@@ -126,7 +127,7 @@ def test_frames_come_in_order_with_number_and_time(write_source):
     assert image.dtype == np.uint8
     assert image.flags.c_contiguous
     # Red is the third channel.
-    assert image[8, 8] == pytest.approx([0, 0, 200], abs=12)
+    assert image[8, 8].tolist() == pytest.approx([0, 0, 200], abs=12)
     # Again from the start.
     assert len(list(reader)) == 12
 
@@ -245,7 +246,7 @@ def test_a_video_that_is_cut_off_gives_what_it_has(write_source):
     assert [number_of(frame.image) for frame in frames] == list(range(9))
     assert (last.index, last.image) == (9, None)
     assert last.problem == (
-        f'{path} is cut off after frame 8: 5 of 14 frames are missing'
+        f'{path} is cut off after frame 8: about 5 frames are missing'
     )
 
 
@@ -284,8 +285,6 @@ def test_a_camera_that_is_not_there(capfd):
 
 
 def test_a_camera_is_read_and_freed(write_source, monkeypatch):
-    import cv2
-
     source = cv2.VideoCapture(str(write_source()))
     monkeypatch.setattr(cv2, 'VideoCapture', lambda index: source)
     reader = CameraReader(0)
@@ -325,7 +324,7 @@ def test_colors_survive(tmp_path):
         for color in colors:
             writer.write(np.full((32, 32, 3), color, dtype=np.uint8))
     for frame, color in zip(VideoReader(path), colors, strict=True):
-        assert frame.image[16, 16] == pytest.approx(color, abs=6)
+        assert frame.image[16, 16].tolist() == pytest.approx(color, abs=6)
 
 
 def test_times_are_kept(write_source, tmp_path):
@@ -353,7 +352,7 @@ def test_the_last_line_of_an_odd_image_is_doubled(tmp_path, size):
     (frame,) = VideoReader(path)
     assert frame.image.shape == (48, 64, 3)
     assert np.abs(frame.image[: size[1], : size[0]].astype(int) - image).mean() < 6
-    assert frame.image[-1, -1] == pytest.approx([200, 0, 0], abs=25)
+    assert frame.image[-1, -1].tolist() == pytest.approx([200, 0, 0], abs=25)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +397,7 @@ def test_sound_ends_with_the_pictures(write_source, tmp_path):
 
 
 def test_sound_that_mp4_cannot_hold_is_left_out(write_source, tmp_path):
-    source = write_source('in.mkv', sound='pcm_mulaw')
+    source = write_source('in.avi', sound='pcm_mulaw')
     with pytest.warns(UserWarning, match='no sound: an mp4 cannot hold pcm_mulaw'):
         path = copy(source, tmp_path / 'out.mp4')
     reader = VideoReader(path)
@@ -429,12 +428,14 @@ def test_a_video_without_frames_is_not_written(tmp_path):
 def test_an_error_leaves_the_former_file(tmp_path):
     path = tmp_path / 'out.mp4'
     path.write_bytes(b'former')
-    with (
-        pytest.raises(KeyError),
-        VideoWriter(path, 10, (WIDTH, HEIGHT)) as writer,
-    ):
-        writer.write(frame_image(0))
-        raise KeyError
+
+    def fail():
+        with VideoWriter(path, 10, (WIDTH, HEIGHT)) as writer:
+            writer.write(frame_image(0))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert path.read_bytes() == b'former'
     assert list(tmp_path.iterdir()) == [path]
 
@@ -555,9 +556,18 @@ def test_memory_does_not_grow(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('sound', [None, 'aac'])
-def test_a_browser_plays_it(open_page, write_source, tmp_path, sound):
-    source = write_source(num_frames=30, fps=Fraction(10), sound=sound)
+@pytest.mark.parametrize(
+    ('name', 'sound', 'heard'),
+    [
+        ('in.mp4', None, False),
+        ('in.mp4', 'aac', True),
+        ('in.mov', 'pcm_s16le', True),
+        # Sound that Chromium does not know, other players do: it plays the pictures.
+        ('in.mp4', 'ac3', False),
+    ],
+)
+def test_a_browser_plays_it(open_page, write_source, tmp_path, name, sound, heard):
+    source = write_source(name, num_frames=30, fps=Fraction(10), sound=sound)
     copy(source, tmp_path / 'out.mp4')
     page = tmp_path / 'page.html'
     page.write_text('<link rel="icon" href="data:,"><video src="out.mp4"></video>')
@@ -566,19 +576,22 @@ def test_a_browser_plays_it(open_page, write_source, tmp_path, sound):
     played = driver.execute_async_script(
         """
         const done = arguments[0], video = document.querySelector('video')
-        const canvas = document.createElement('canvas').getContext('2d')
         video.muted = true
         video.playbackRate = 4
         video.onerror = () => done(video.error.message)
         video.onended = () => {
-          video.onseeked = () => {
-            canvas.drawImage(video, 0, 0)
-            done([video.duration, video.videoWidth, video.videoHeight,
-                  video.webkitAudioDecodedByteCount > 0])
-          }
-          video.currentTime = 0
+          video.onseeked = () => done([
+            video.duration, video.videoWidth, video.videoHeight,
+            video.webkitAudioDecodedByteCount > 0])
+          video.currentTime = 0.75
         }
         video.play().catch(error => done(String(error)))
         """
     )
-    assert played == [pytest.approx(3.0, abs=0.1), WIDTH, HEIGHT, sound is not None]
+    assert played == [pytest.approx(3.0, abs=0.1), WIDTH, HEIGHT, heard]
+    picture = driver.find_element('tag name', 'video').screenshot_as_png
+    shown = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    assert number_of(shown) == 7
+    # Its colors are those that were written.
+    assert shown[8, 8].tolist() == pytest.approx([0, 0, 200], abs=12)
+    assert shown[-8, -8].tolist() == pytest.approx([200, 0, 0], abs=12)
