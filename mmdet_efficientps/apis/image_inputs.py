@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from mmdet_efficientps.datasets.transforms import LoadCheckedImage
 from mmdet_efficientps.datasets.transforms.resize import to_color_image
 
-from .video import VIDEO_SUFFIXES
+from .video import VIDEO_SUFFIXES, CameraReader, VideoReader
 
 IMAGE_SUFFIXES = (
     *('.jpg', '.jpeg', '.jpe', '.png', '.bmp', '.dib', '.webp', '.tif', '.tiff'),
@@ -37,12 +37,15 @@ class InputImage:
         image (np.ndarray | None): (H, W, 3), uint8, BGR.
         path (Path | None): File it is from.
         problem (Exception | None): Why there is no image.
+        time (float | None): When a frame is shown, in seconds from the start of its
+            video.
     """
 
     name: str
     image: np.ndarray | None = None
     path: Path | None = None
     problem: Exception | None = None
+    time: float | None = None
 
 
 def is_video(path: str | Path) -> bool:
@@ -211,8 +214,6 @@ def _iterate_one(
     if isinstance(item, (np.ndarray, Image.Image)):
         yield _try_read(f'{number:06d}', partial(to_bgr, item))
     elif isinstance(item, (int, np.integer)):
-        from .video import CameraReader
-
         for frame in CameraReader(int(item)):
             yield InputImage(f'camera{item}/{frame.index:06d}', frame.image)
     elif '://' in str(item):
@@ -261,15 +262,13 @@ def iterate_video(
         InputImage: Frame ``<name>/<number>``, counted from 0, or why it cannot be
         decoded.
     """
-    from .video import VideoReader
-
     for frame in VideoReader(path):
         frame_name = f'{name}/{frame.index:06d}'
         if not skip(frame_name):
             problem = None
             if frame.image is None:
-                problem = ValueError(f'frame {frame.index} of {path} is broken')
-            yield InputImage(frame_name, frame.image, path, problem)
+                problem = ValueError(frame.problem)
+            yield InputImage(frame_name, frame.image, path, problem, frame.time)
 
 
 def _try_read(

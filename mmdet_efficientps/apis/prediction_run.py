@@ -191,12 +191,12 @@ def _film(
     name = video.name if video.suffix.lower() == '.mp4' else f'{video.name}.mp4'
     reader = VideoReader(video)
     with VideoWriter(
-        folder / name, reader.fps, reader.size, audio_from=video
+        folder / name, reader.fps, reader.size, video, reader.pixel_aspect
     ) as writer:
 
         def write(image: InputImage, result: PanopticResult) -> None:
             if image.image is not None:
-                writer.write(result.draw(image.image))
+                writer.write(result.draw(image.image), image.time)
 
         yield write
 
