@@ -221,3 +221,68 @@ def test_a_wrong_command_is_answered_in_words(
     with pytest.raises(SystemExit, match=words):
         predict(*arguments, '--out', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.fixture
+def video(tmp_path):
+    """A video of 10 frames in which everything moves to the left."""
+    av = pytest.importorskip('av', reason='needs PyAV: pip install av')
+    rng = np.random.default_rng(0)
+    wide = cv2.blur(rng.integers(0, 256, (64, 160, 3), np.uint8), (9, 9))
+    path = tmp_path / 'in.mov'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=10)
+        stream.width, stream.height, stream.pix_fmt = 128, 64, 'yuv420p'
+        for left in range(10):
+            picture = np.ascontiguousarray(wide[:, 2 * left : 2 * left + 128])
+            frame = av.VideoFrame.from_ndarray(picture, format='bgr24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def frames_of(path):
+    """Frames of a video, (N, H, W, 3)."""
+    import av
+
+    with av.open(str(path)) as container:
+        frames = container.decode(video=0)
+        return np.stack([frame.to_ndarray(format='bgr24') for frame in frames])
+
+
+def test_a_video_that_was_stopped_goes_on_to_the_same_video(
+    predict, interrupted, small_checkpoint, video, tmp_path
+):
+    pytest.importorskip('trackers')
+    command = (video, small_checkpoint, '--overlay', '--track', '--out')
+    predict(*command, tmp_path / 'whole')
+    content = json.loads((tmp_path / 'whole' / 'panoptic.json').read_text())
+    names = [image['file_name'] for image in content['images']]
+    assert names == [f'in.mov/{number:06d}' for number in range(10)]
+    tracks = [
+        {s['track_id'] for s in entry['segments_info'] if 'track_id' in s}
+        for entry in content['annotations']
+    ]
+    assert set.intersection(*tracks)
+    interrupted(6)
+    with pytest.raises(SystemExit, match='goes on'):
+        predict(*command, tmp_path / 'stopped')
+    interrupted(1000)
+    assert not list((tmp_path / 'stopped').rglob('*.mp4'))
+    predict(*command, tmp_path / 'stopped')
+    whole, stopped = (files_of(tmp_path / name) for name in ('whole', 'stopped'))
+    assert whole.keys() == stopped.keys()
+    film = 'overlay/in.mov.mp4'
+    assert frames_of(tmp_path / 'whole' / film).shape == (10, 64, 128, 3)
+    assert np.array_equal(
+        frames_of(tmp_path / 'whole' / film), frames_of(tmp_path / 'stopped' / film)
+    )
+    whole.pop(film), stopped.pop(film)
+    assert whole == stopped
+
+
+def test_a_video_that_is_none_is_named(predict, small_checkpoint, tmp_path):
+    pytest.importorskip('av')
+    (tmp_path / 'x.mp4').write_bytes(b'no video')
+    with pytest.raises(SystemExit, match=r'x\.mp4'):
+        predict(tmp_path / 'x.mp4', small_checkpoint, '--out', tmp_path / 'out')
