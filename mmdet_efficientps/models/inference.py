@@ -97,11 +97,12 @@ def fold_norms(model: nn.Module) -> None:
     Args:
         model (nn.Module): Any network in evaluation mode.
     """
-    uses = Counter(id(child) for m in model.modules() for child in m.children())
+    # Not `children`, which names a child once that a module has twice.
+    uses = Counter(id(c) for m in model.modules() for c in m._modules.values())
     for module in list(model.modules()):
         if isinstance(module, ConvModule) and _norm_comes_first(module):
             continue
-        children = list(module.named_children())
+        children = list(module._modules.items())
         for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
             if (
                 isinstance(conv, nn.Conv2d)
@@ -119,19 +120,24 @@ def _norm_comes_first(module: ConvModule) -> bool:
 
 def _fold_norm(conv: nn.Conv2d, norm: _BatchNorm) -> nn.Module:
     """Give a conv the weights of itself and its norm; return what follows."""
-    is_iabn = isinstance(norm, InPlaceABN)
+    weight: Tensor = norm.weight
+    slope = None
+    if isinstance(norm, InPlaceABN):
+        weight = weight.abs() + norm.eps
+        if norm.activation == 'leaky_relu':
+            slope = norm.activation_param
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight,
         conv.bias,
         norm.running_mean,
         norm.running_var,
         norm.eps,
-        norm.weight.abs() + norm.eps if is_iabn else norm.weight,
+        weight,
         norm.bias,
     )
-    if is_iabn and norm.activation == 'leaky_relu':
-        return nn.LeakyReLU(norm.activation_param, inplace=True)
-    return nn.Identity()
+    return nn.Identity() if slope is None else nn.LeakyReLU(slope, inplace=True)
 
 
 def pad_within_convs(model: nn.Module) -> None:
@@ -154,16 +160,13 @@ def pad_within_convs(model: nn.Module) -> None:
 
 
 def _padding_conv(layer: nn.Conv2d) -> nn.Conv2d:
-    height, width = (
-        dilation * (size - 1) // 2
-        for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)
-    )
+    (height, width), (dilation_y, dilation_x) = layer.kernel_size, layer.dilation
     conv = nn.Conv2d(
         layer.in_channels,
         layer.out_channels,
-        layer.kernel_size,
-        padding=(height, width),
-        dilation=layer.dilation,
+        (height, width),
+        padding=(dilation_y * (height // 2), dilation_x * (width // 2)),
+        dilation=(dilation_y, dilation_x),
         groups=layer.groups,
         device='meta',
     )
