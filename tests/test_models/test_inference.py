@@ -160,10 +160,14 @@ def test_what_leaves_the_parts_is_float32_in_half_precision():
     model = make_model(SMALL)
     prepared = prepare_for_inference(model, dtype=torch.float16)
     assert prepared.backbone.layers[0].conv.weight.dtype == torch.float16
-    for ours, expected in zip(outputs(prepared), outputs(model), strict=True):
+    # What autocast loses, layer after layer, is the measure.
+    with torch.autocast('cpu', torch.float16):
+        casted = outputs(model)
+    for ours, other, expected in zip(
+        outputs(prepared), casted, outputs(model), strict=True
+    ):
         assert ours.dtype == torch.float32
-        # ten bits, layer after layer
-        assert (ours - expected).norm() < 0.1 * expected.norm()
+        assert (ours - expected).norm() < 1.5 * (other.float() - expected).norm()
     result = predict(prepared)
     assert result.pred_instances.bboxes.dtype == torch.float32
     assert result.pred_panoptic_seg.sem_seg.shape == (1, HEIGHT, WIDTH)
