@@ -55,6 +55,7 @@ default_hooks = dict(logger=dict(interval=1))
 _base_.train_pipeline[2].scale = (128, 64)
 _base_.train_pipeline[2].crop_size = (96, 64)
 _base_.test_pipeline[1].scale = (128, 64)
+_base_.tta_pipeline[1].scale = (128, 64)
 loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
     dataset=dict(data_root=data_root, pipeline=_base_.train_pipeline), **loader
@@ -301,6 +302,39 @@ def test_one_test_gives_the_numbers_of_every_table(setting, run):
     _, (validation,) = run.resumed
     for key in ('instance/AP', 'coco/AP', 'semantic/mIoU'):
         assert validation[key] == pytest.approx(run.metrics[key], abs=1e-9)
+
+
+def augmented_test(setting, run, *options):
+    """Metrics of tools/test.py --tta."""
+    work_dir = setting.folder / f'augmented_{len(options)}'
+    command(
+        'test.py',
+        *(setting.config, run.checkpoint, '--work-dir', work_dir, '--tta', *options),
+    )
+    (metrics,) = work_dir.glob('*/*.json')
+    return json.loads(metrics.read_text())
+
+
+def test_views_of_several_scales_score_otherwise(setting, run):
+    metrics = augmented_test(setting, run)
+    measured = {key for key in run.metrics if 'time' not in key}
+    assert measured <= metrics.keys()
+    assert metrics['panoptic/PQ'] != run.metrics['panoptic/PQ']
+    # What has been learnt is there: an untrained network finds next to nothing.
+    assert metrics['semantic/mIoU'] > run.metrics['semantic/mIoU'] / 2
+
+
+def test_one_view_scores_what_the_test_did(setting, run):
+    metrics = augmented_test(
+        setting,
+        run,
+        '--cfg-options',
+        'tta_pipeline.1.ratios=[1.0]',
+        'tta_pipeline.1.flip=False',
+    )
+    for key, value in run.metrics.items():
+        if 'time' not in key:
+            assert metrics[key] == pytest.approx(value, abs=1e-9), key
 
 
 def test_best_checkpoint_by_panoptic_quality_is_kept(setting, run):

@@ -44,7 +44,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='test with the tta_model and tta_pipeline of the config',
+        help='test-time augmentation: predict from views of several scales, mirrored '
+        'or not, with the tta_model and tta_pipeline of the config',
     )
     parser.add_argument(
         '--show', action='store_true', help='show every prediction in a window'
@@ -113,6 +114,22 @@ def open_panoptic_output(
     return writer, bool(done)
 
 
+def set_pipeline(dataset: dict, pipeline: list[dict]) -> None:
+    """Give a data set another pipeline, and one of several parts to each part.
+
+    Args:
+        dataset: Its config.
+        pipeline: The pipeline.
+    """
+    if 'datasets' in dataset:
+        for part in dataset['datasets']:
+            set_pipeline(part, pipeline)
+    elif 'dataset' in dataset:
+        set_pipeline(dataset['dataset'], pipeline)
+    else:
+        dataset['pipeline'] = pipeline
+
+
 def main() -> None:
     """Build the runner and test."""
     args = parse_args()
@@ -121,11 +138,11 @@ def main() -> None:
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise SystemExit(
-                f'--tta needs tta_model and tta_pipeline in {args.config}; mmdet has '
-                'none that merges panoptic predictions'
+                f'error: --tta needs tta_model and tta_pipeline in {args.config}: '
+                'configs/_base_/datasets/panoptic.py has both'
             )
         cfg.model = dict(cfg.tta_model, module=cfg.model)
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:

@@ -12,3 +12,4 @@ from .necks import *  # noqa: F403
 from .roi_heads import *  # noqa: F403
 from .seg_heads import *  # noqa: F403
 from .task_modules import *  # noqa: F403
+from .test_time_augs import *  # noqa: F403

@@ -12,14 +12,17 @@ from mmdet_efficientps.engine import PredictionNeedsHook
 CONFIGURED = dict(with_panoptic=True, with_instances=True, with_semantic=True)
 
 
-def settings_during(metrics, configured, visualizer='PanopticVisualizer'):
+def settings_during(metrics, configured, visualizer='PanopticVisualizer', wrap=0):
     """test_cfg.panoptic during a test with some metrics, and after it."""
     metrics = [
         m if not isinstance(m, str) else METRICS.build({'type': m}) for m in metrics
     ]
     model = SimpleNamespace(test_cfg=ConfigDict(panoptic=dict(configured)))
+    wrapper = model
+    for _ in range(wrap):
+        wrapper = SimpleNamespace(module=wrapper)
     runner = SimpleNamespace(
-        model=model,
+        model=wrapper,
         test_evaluator=Evaluator(metrics),
         visualizer=VISUALIZERS.build(dict(type=visualizer, name=visualizer)),
     )
@@ -47,6 +50,14 @@ def test_only_what_metrics_need_is_predicted(metrics, instances, semantic):
         with_semantic=semantic,
         mask_format='rle',
     )
+    assert after == CONFIGURED
+
+
+@pytest.mark.parametrize('wrap', [1, 2])
+def test_a_network_that_is_wrapped_gets_the_settings(wrap):
+    """For test-time augmentation, and that again for distributed processes."""
+    during, after = settings_during(['PanopticQualityMetric'], CONFIGURED, wrap=wrap)
+    assert not during['with_instances']
     assert after == CONFIGURED
 
 

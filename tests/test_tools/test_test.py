@@ -104,3 +104,19 @@ def test_predictions_of_other_weights_are_not_continued(tmp_path, make_cfg):
     (tmp_path / 'network.pth').write_bytes(b'other weights')
     with pytest.raises(SystemExit, match='another checkpoint or config'):
         open_output(tmp_path / 'out', make_cfg())
+
+
+def test_augmentation_reaches_every_part_of_a_data_set():
+    parts = [{'type': 'A', 'pipeline': [1]}, {'type': 'B', 'pipeline': [2]}]
+    dataset = {'dataset': {'datasets': parts}}
+    test_tool.set_pipeline(dataset, [3])
+    assert [part['pipeline'] for part in dataset['dataset']['datasets']] == [[3], [3]]
+
+
+def test_augmentation_without_settings_says_where_they_are(tmp_path, monkeypatch):
+    config = tmp_path / 'config.py'
+    config.write_text('model = dict()\n')
+    arguments = ['test.py', str(config), 'network.pth', '--tta']
+    monkeypatch.setattr('sys.argv', arguments)
+    with pytest.raises(SystemExit, match='tta_pipeline in .*datasets/panoptic.py has'):
+        test_tool.main()

@@ -5,8 +5,10 @@ _base_ = './panoptic.py'
 
 _base_.train_pipeline[2].update(scale=(1280, 384), crop_size=(1280, 384))
 _base_.test_pipeline[1].update(scale=(1280, 384))
+_base_.tta_pipeline[1].update(scale=(1280, 384))
 _base_.train_pipeline.insert(1, dict(type='ResizeImageToLabel'))
 _base_.test_pipeline.insert(1, dict(type='ResizeImageToLabel'))
+_base_.tta_pipeline.insert(1, dict(type='ResizeImageToLabel'))
 
 data_root = 'data/kitti_panoptic/'
 dataset = dict(

@@ -5,6 +5,7 @@ _base_ = './panoptic.py'
 
 _base_.train_pipeline[2].update(scale=(2048, 2048), crop_size=(1024, 1024))
 _base_.test_pipeline[1].update(scale=(2048, 2048))
+_base_.tta_pipeline[1].update(scale=(2048, 2048))
 
 data_root = 'data/mapillary_vistas/'
 dataset = dict(

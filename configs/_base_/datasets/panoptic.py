@@ -32,6 +32,12 @@ test_pipeline = [
     dict(type='PanopticResize', scale=(2048, 1024), keep_ratio=True),
     dict(type='PackPanopticTargets', meta_keys=meta_keys),
 ]
+# tools/test.py --tta: six scales of the paper, each mirrored or not
+tta_model = dict(type='PanopticTTAModel')
+tta_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='PanopticTestTimeAug', scale=(2048, 1024), meta_keys=meta_keys),
+]
 
 train_dataloader = dict(
     batch_size=1,

@@ -6,6 +6,7 @@ _base_.train_pipeline[2].update(
     scale=(512, 256), ratio_range=(0.8, 1.25), crop_size=(384, 256)
 )
 _base_.test_pipeline[1].update(scale=(512, 256))
+_base_.tta_pipeline[1].update(scale=(512, 256))
 
 data_root = 'data/toy_city/'
 dataset = dict(

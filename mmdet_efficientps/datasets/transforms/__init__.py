@@ -10,6 +10,7 @@ from .formatting import PackPanopticTargets
 from .geometry import RandomScaleCrop
 from .loading import LoadCheckedImage, LoadPanopticMap
 from .resize import PanopticResize, ResizeImageToLabel
+from .test_time_aug import PanopticTestTimeAug
 
 __all__ = [
     'LoadCheckedImage',
@@ -17,6 +18,7 @@ __all__ = [
     'PackPanopticTargets',
     'PanopticCopyPaste',
     'PanopticResize',
+    'PanopticTestTimeAug',
     'RandomScaleCrop',
     'ResizeImageToLabel',
     'load_panoptic_png',

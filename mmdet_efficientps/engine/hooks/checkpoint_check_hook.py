@@ -16,6 +16,8 @@ from mmdet_efficientps.utils.checkpoint_loading import (
     find_state_dict,
 )
 
+from ..bare_model import bare_model
+
 
 @HOOKS.register_module()
 class CheckpointCheckHook(Hook):
@@ -44,10 +46,7 @@ class CheckpointCheckHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the network."""
-        model = runner.model
-        # wrapped for distributed training or test-time augmentation
-        while hasattr(model, 'module'):
-            model = model.module
+        model = bare_model(runner.model)
         self._misfit = None
         try:
             check_state_dict(

@@ -10,13 +10,14 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.registry import HOOKS
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmdet_efficientps.datasets.parts import data_set_parts
 from mmdet_efficientps.evaluation.coco_panoptic_metric import (
     adapt_coco_panoptic_metric,
 )
+
+from ..bare_model import bare_model
 
 
 @HOOKS.register_module()
@@ -114,8 +115,7 @@ class PanopticClassesCheckHook(Hook):
                 'categories in the annotation file, or take a network for instance or '
                 'semantic segmentation'
             )
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(runner.model)
         fusion_head = getattr(model, 'panoptic_fusion_head', None)
         if isinstance(fusion_head, HeuristicFusionHead):
             counts['semantic'] = counts['stuff'] + 1

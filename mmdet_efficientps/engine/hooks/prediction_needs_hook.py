@@ -6,10 +6,11 @@ from __future__ import annotations
 from mmdet.registry import HOOKS
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmdet_efficientps.evaluation.metrics.sample_fields import SWITCHES
+
+from ..bare_model import bare_model
 
 
 @HOOKS.register_module()
@@ -67,5 +68,5 @@ class PredictionNeedsHook(Hook):
 
 def _panoptic_settings(runner: Runner) -> dict:
     """``test_cfg.panoptic`` of the model; of a model of another kind, a copy."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner.model)
     return (getattr(model, 'test_cfg', None) or {}).get('panoptic', {})

@@ -11,7 +11,6 @@ from mmdet.models.detectors.panoptic_two_stage_segmentor import (
 )
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
-from mmdet.utils import InstanceList
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
@@ -20,11 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmdet_efficientps.structures.fusion_inputs import FusionInputs
 from mmdet_efficientps.structures.roi_masks import boolean_masks, run_length_masks
 
-from ..seg_heads.panoptic_fusion_heads import (
-    fusion_inputs,
-    semantic_argmax,
-    valid_logits_shape,
-)
+from ..seg_heads.panoptic_fusion_heads import fusion_inputs, semantic_argmax
 
 MASK_FORMATS = {'bitmap': boolean_masks, 'rle': run_length_masks}
 
@@ -125,6 +120,8 @@ class EfficientPS(TwoStagePanopticSegmentor):
         batch_data_samples: SampleList,
         rescale: bool = True,
         score_thr: float = 0.0,
+        with_detections: bool = True,
+        with_semantic: bool = True,
     ) -> list[FusionInputs]:
         """Run the network up to the fusion.
 
@@ -139,32 +136,32 @@ class EfficientPS(TwoStagePanopticSegmentor):
                 to True.
             score_thr (float): Detections below cost no mask and are left out.
                 Defaults to 0, which leaves it to ``test_cfg.rcnn.score_thr``.
+            with_detections (bool): Whether RPN and RoI head run; there are no
+                detections otherwise. Defaults to True.
+            with_semantic (bool): Whether the semantic head runs; the semantic logits
+                have no channels otherwise. Defaults to True.
 
         Returns:
             list[FusionInputs]: One for each image.
         """
         x = self.extract_feat(batch_inputs)
-        detections = self._detect(x, batch_data_samples, rescale, score_thr)
-        seg_logits = self.semantic_head(x)['seg_preds']
+        if with_detections:
+            proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
+            detections = self.roi_head.predict(
+                x, proposals, batch_data_samples, rescale=rescale, score_thr=score_thr
+            )
+        else:
+            detections = [no_detections(batch_inputs)] * len(batch_data_samples)
+        if with_semantic:
+            seg_logits = self.semantic_head(x)['seg_preds']
+        else:
+            seg_logits = batch_inputs.new_zeros(len(batch_data_samples), 0, 1, 1)
         return [
             fusion_inputs(results, logits, sample.metainfo, rescale)
             for results, logits, sample in zip(
                 detections, seg_logits, batch_data_samples, strict=True
             )
         ]
-
-    def _detect(
-        self,
-        x: tuple[Tensor, ...],
-        batch_data_samples: SampleList,
-        rescale: bool,
-        score_thr: float,
-    ) -> InstanceList:
-        """Predict boxes and mask logits from the outputs of the neck."""
-        proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
-        return self.roi_head.predict(
-            x, proposals, batch_data_samples, rescale=rescale, score_thr=score_thr
-        )
 
     def predict(
         self,
@@ -183,8 +180,50 @@ class EfficientPS(TwoStagePanopticSegmentor):
                 to True.
 
         Returns:
+            list[DetDataSample]: The same objects, with what :meth:`add_predictions`
+            gives them.
+
+        Raises:
+            ValueError: If ``mask_format`` is neither of the two.
+        """
+        inputs = self.predict_fusion_inputs(
+            batch_inputs, batch_data_samples, rescale, **self.needed_parts()
+        )
+        return self.add_predictions(batch_data_samples, inputs)
+
+    def needed_parts(self) -> dict:
+        """What the predictions that are switched on need of the network.
+
+        Returns:
+            dict: The arguments ``score_thr``, ``with_detections`` and
+            ``with_semantic`` of :meth:`predict_fusion_inputs`.
+        """
+        panoptic, instances, semantic = (
+            self._is_on(kind) for kind in ('panoptic', 'instances', 'semantic')
+        )
+        return {
+            # The fusion takes the sure ones only.
+            'score_thr': 0.0 if instances else self.panoptic_fusion_head.score_thr,
+            'with_detections': panoptic or instances,
+            'with_semantic': panoptic or semantic,
+        }
+
+    def _is_on(self, kind: str) -> bool:
+        """Look a switch of ``test_cfg.panoptic`` up."""
+        return self.test_cfg.panoptic.get(f'with_{kind}', True)
+
+    def add_predictions(
+        self, batch_data_samples: SampleList, batch_fusion_inputs: list[FusionInputs]
+    ) -> SampleList:
+        """Make the predictions of what the network says about each image.
+
+        Args:
+            batch_data_samples (list[DetDataSample]): Where the predictions go.
+            batch_fusion_inputs (list[FusionInputs]): One for each of them.
+
+        Returns:
             list[DetDataSample]: The same objects, with, as far as switched on in
-            ``test_cfg.panoptic`` (H, W is the output size):
+            ``test_cfg.panoptic`` (H, W is the ``out_shape``):
 
             - ``pred_panoptic_seg.sem_seg`` (1, H, W), int: class +
               instance * INSTANCE_OFFSET, void is the number of classes.
@@ -195,54 +234,52 @@ class EfficientPS(TwoStagePanopticSegmentor):
         Raises:
             ValueError: If ``mask_format`` is neither of the two.
         """
-        metas = [sample.metainfo for sample in batch_data_samples]
-        cfg = self.test_cfg.panoptic
-        with_panoptic = cfg.get('with_panoptic', True)
-        with_instances = cfg.get('with_instances', True)
-        with_semantic = cfg.get('with_semantic', True)
-        mask_format = cfg.get('mask_format', 'bitmap')
+        mask_format = self.test_cfg.panoptic.get('mask_format', 'bitmap')
         if mask_format not in MASK_FORMATS:
             raise ValueError(
                 f'test_cfg.panoptic.mask_format is {mask_format!r}, must be one of '
                 f'{list(MASK_FORMATS)}'
             )
-        x = self.extract_feat(batch_inputs)
-        detections: list = [None] * len(metas)
-        seg_logits: list = [None] * len(metas)
-        if with_panoptic or with_instances:
-            # The fusion takes the sure ones only.
-            score_thr = 0.0 if with_instances else self.panoptic_fusion_head.score_thr
-            detections = self._detect(x, batch_data_samples, rescale, score_thr)
-        if with_panoptic or with_semantic:
-            seg_logits = list(self.semantic_head(x)['seg_preds'])
-
-        if with_panoptic:
-            panoptic = self.panoptic_fusion_head.predict(
-                detections, seg_logits, metas, rescale=rescale
-            )
-            self.add_pred_to_datasample(batch_data_samples, panoptic)
-        for sample, meta, results, logits in zip(
-            batch_data_samples, metas, detections, seg_logits, strict=True
-        ):
-            out_shape = tuple(meta['ori_shape' if rescale else 'img_shape'][:2])
-            if with_instances:
+        for sample, inputs in zip(batch_data_samples, batch_fusion_inputs, strict=True):
+            if self._is_on('panoptic'):
+                panoptic = self.panoptic_fusion_head.fuse(inputs).panoptic
+                sample.pred_panoptic_seg = PixelData(sem_seg=panoptic[None])
+            if self._is_on('instances'):
                 sample.pred_instances = InstanceData(
-                    bboxes=results.bboxes,
-                    scores=results.scores,
-                    labels=results.labels,
+                    bboxes=inputs.bboxes,
+                    scores=inputs.scores,
+                    labels=inputs.labels,
                     masks=MASK_FORMATS[mask_format](
-                        results.bboxes,
-                        results.mask_logits,
-                        out_shape,
+                        inputs.bboxes,
+                        inputs.mask_logits,
+                        inputs.out_shape,
                         self.roi_head.test_cfg.mask_thr_binary,
                     ),
                 )
-            if with_semantic:
+            if self._is_on('semantic'):
                 classes = semantic_argmax(
-                    logits, out_shape, valid_logits_shape(logits, meta)
+                    inputs.seg_logits, inputs.out_shape, inputs.valid_shape
                 )
                 sample.pred_sem_seg = PixelData(sem_seg=classes[None])
         return batch_data_samples
+
+
+def no_detections(like: Tensor) -> InstanceData:
+    """What the RoI head gives where it finds nothing.
+
+    Args:
+        like (Tensor): Of the device and type wanted.
+
+    Returns:
+        InstanceData: ``bboxes`` (0, 4), ``scores`` (0, ), ``labels`` (0, ) and
+        ``mask_logits`` (0, 1, 1).
+    """
+    return InstanceData(
+        bboxes=like.new_zeros(0, 4),
+        scores=like.new_zeros(0),
+        labels=like.new_zeros(0, dtype=torch.long),
+        mask_logits=like.new_zeros(0, 1, 1),
+    )
 
 
 class _OwnConfig(Config):

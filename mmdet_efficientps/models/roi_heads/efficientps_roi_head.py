@@ -46,12 +46,34 @@ class EfficientPSRoIHead(StandardRoIHead):
             list[InstanceData]: As :meth:`predict_mask`, with ``scores`` and
             ``labels`` (N, ).
         """
+        sure = self.predict_boxes(x, rpn_results_list, batch_data_samples, score_thr)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return self.predict_mask(x, metas, sure, rescale=rescale)
+
+    def predict_boxes(
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        score_thr: float = 0.0,
+    ) -> InstanceList:
+        """Predict boxes that are sure enough.
+
+        Args:
+            x (tuple[Tensor]): Neck outputs.
+            rpn_results_list (list[InstanceData]): Proposals of each image.
+            batch_data_samples (list[DetDataSample]): With the meta of each image.
+            score_thr (float): As for :meth:`predict`. Defaults to 0.
+
+        Returns:
+            list[InstanceData]: ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels of the
+            network input, ``scores`` and ``labels`` (N, ).
+        """
         metas = [sample.metainfo for sample in batch_data_samples]
         detections = self.predict_bbox(
             x, metas, rpn_results_list, rcnn_test_cfg=self.test_cfg, rescale=False
         )
-        sure = [results[results.scores >= score_thr] for results in detections]
-        return self.predict_mask(x, metas, sure, rescale=rescale)
+        return [results[results.scores >= score_thr] for results in detections]
 
     def predict_mask(
         self,
