@@ -12,7 +12,6 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.registry import DATASETS
-from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
 from mmdet_efficientps.utils import atomic_path
@@ -35,6 +34,7 @@ from .network import PAD_DIVISOR, DeployedNetwork, Prediction, UnsupportedNetwor
 METADATA_KEY = 'mmdet_efficientps'
 METADATA_FORMAT = 1
 RESULTS = Prediction._fields[:5]
+PER_LEVEL = ('rpn_logits', 'rpn_deltas')
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 OPSET = 18
 RUNTIME = 'panoptic_onnx.py'
@@ -49,14 +49,14 @@ class ExportError(RuntimeError):
     """An exported network that does not compute what the network computes."""
 
 
-def export_onnx(model: nn.Module, path: str | Path) -> dict[str, float]:
+def export_onnx(model: Any, path: str | Path) -> dict[str, float]:
     """Write a network as an ONNX file and check that it computes the same.
 
     Input ``image`` (1, 3, H, W) float32 is normalised, in the channel order that the
-    metadata names, and padded at the right and bottom to multiples of 32; ``image_size``
-    (2,) int64 is height and width without the padding. Outputs are the first five
-    fields of :class:`~.network.Prediction`, by their names. The metadata is that of
-    :func:`describe`, as json.
+    metadata names, and padded at the right and bottom to multiples of 32;
+    ``image_size`` (2,) int64 is height and width without the padding. Outputs are the
+    first five fields of :class:`~.network.Prediction`, by their names. The metadata is
+    that of :func:`describe`, as json.
 
     Args:
         model (nn.Module): The network, on the CPU, with its config as ``cfg`` and its
@@ -117,7 +117,7 @@ def copy_runtime(folder: str | Path) -> Path | None:
     return Path(folder) / RUNTIME
 
 
-def describe(model: nn.Module) -> dict[str, Any]:
+def describe(model: Any) -> dict[str, Any]:
     """Describe what comes before and after a network.
 
     Args:
@@ -127,9 +127,9 @@ def describe(model: nn.Module) -> dict[str, Any]:
         dict[str, Any]: What json can hold:
 
         - ``format`` (int): 1; ``version`` (str): of this package.
-        - ``categories``: id, name, supercategory, isthing and color of each class in the
-          order of the labels. Ids are those of the annotation file of the test set, if
-          that is there, and otherwise the labels.
+        - ``categories``: id, name, supercategory, isthing and color of each class in
+          the order of the labels. Ids are those of the annotation file of the test set,
+          if that is there, and otherwise the labels.
         - ``num_things`` (int): How many of them, the first, are things.
         - ``mean``, ``std``: What is subtracted from each channel, and divides it.
         - ``to_rgb`` (bool): Whether the network takes RGB; otherwise BGR.
@@ -191,7 +191,7 @@ def _resize_setting(config: Config) -> dict[str, Any]:
     return {'scale': None, 'keep_ratio': True}
 
 
-def _categories(model: nn.Module) -> list[dict[str, Any]]:
+def _categories(model: Any) -> list[dict[str, Any]]:
     """Categories in the order of the labels."""
     head, meta = model.panoptic_fusion_head, model.dataset_meta
     names = list(meta['classes'])
@@ -237,7 +237,7 @@ def _import_packages() -> dict[str, Any]:
         ) from error
 
 
-def _trace(model: nn.Module) -> Any:
+def _trace(model: Any) -> Any:
     """Give the ONNX model of a network, with all of a ``Prediction`` as outputs."""
     network = DeployedNetwork(model)
     height, width = TRACED_SIZE
@@ -245,7 +245,7 @@ def _trace(model: nn.Module) -> Any:
     levels = range(len(network.rpn_head.prior_generator.strides))
     names: list[str] = []
     for field in Prediction._fields:
-        several = field.startswith('rpn_')
+        several = field in PER_LEVEL
         names += [f'{field}_{i}' for i in levels] if several else [field]
     with warnings.catch_warnings():
         # Of PyTorch about itself.
@@ -288,7 +288,7 @@ def _name_dimensions(value: Any) -> None:
 
 def _translations() -> dict[Any, Any]:
     """How our operators are written in ONNX."""
-    from onnxscript import opset18 as op
+    op: Any = import_module('onnxscript').opset18
 
     def top_k(scores: Any, k: int) -> Any:
         number = op.Min(op.Shape(scores), op.Constant(value_ints=[k]))
@@ -339,120 +339,195 @@ def _translations() -> dict[Any, Any]:
 
 
 @torch.no_grad()
-def compare(model: nn.Module, traced: Any, exported: str | Path) -> dict[str, float]:
+def compare(model: Any, traced: Any, exported: str | Path) -> dict[str, float]:
     """Compare an exported network with the network, part by part.
 
     Which boxes are chosen hangs on differences that rounding changes, so that two
     right computations may come to other boxes. So each part of the network is given
-    what the exported one gave to it: the largest difference is that of one part. Chosen
-    boxes are compared as pairs, and if there is not a partner for each, other images
-    are tried: what rounding does to one image it does not do to all.
+    what the exported one gave to it, and of a choice it is asked whether it follows the
+    rules: see :func:`broken_rules`.
 
-    Besides the file itself, with the detections from ``score_thr``, those of any score
-    are compared: there are masks among them whatever was trained.
+    All this is done with a ``score_thr`` below 0, so that there are masks to compare whatever
+    was trained; then the file itself has to give those of the detections that exceed
+    its ``score_thr``.
 
     Args:
-        model (nn.Module): The network.
+        model (EfficientPS): The network.
         traced (onnx.ModelProto): The exported network with all of a ``Prediction``.
         exported (str | Path): Its file.
 
     Returns:
-        dict[str, float]: The largest absolute difference over the images of
-        ``CHECKED_SIZES`` in each field of a ``Prediction``; infinite if boxes have no
-        partners.
+        dict[str, float]: By part, the largest absolute difference over the images of
+        ``CHECKED_SIZES``; infinite if there are more or fewer values.
     """
-    import onnx
-    import onnxruntime
+    packages = _import_packages()
 
-    sure = onnxruntime.InferenceSession(
-        str(exported), providers=['CPUExecutionProvider']
-    )
-    threshold = _initializer(traced, 'score_thr')
-    kept = onnx.TensorProto()
-    kept.CopyFrom(threshold)
-    threshold.CopyFrom(onnx.numpy_helper.from_array(np.float32(0), 'score_thr'))
-    everything = onnxruntime.InferenceSession(
-        traced.SerializeToString(), providers=['CPUExecutionProvider']
-    )
-    threshold.CopyFrom(kept)
+    def session(network: str | bytes) -> Any:
+        return packages['onnxruntime'].InferenceSession(
+            network, providers=['CPUExecutionProvider']
+        )
+
+    threshold = next(c for c in traced.graph.initializer if c.name == 'score_thr')
+    below = packages['onnx'].numpy_helper.from_array(np.float32(-1), 'score_thr')
+    threshold.CopyFrom(below)
+    everything, final = session(traced.SerializeToString()), session(str(exported))
     differences: dict[str, float] = {}
     for padded, size in CHECKED_SIZES:
-        for seed in range(3):
-            generator = torch.Generator().manual_seed(seed)
-            image = torch.zeros(1, 3, *padded)
-            image[..., : size[0], : size[1]] = torch.randn(
-                3, *size, generator=generator
-            )
-            feeds = {'image': image.numpy(), 'image_size': np.array(size)}
-            outputs = [torch.from_numpy(x) for x in everything.run(None, feeds)]
-            results = [torch.from_numpy(x) for x in sure.run(list(RESULTS), feeds)]
-            found = _differences(model, image, size, outputs, results)
-            if all(math.isfinite(value) for value in found.values()):
-                break
+        image = torch.zeros(1, 3, *padded)
+        noise = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
+        image[..., : size[0], : size[1]] = noise
+        feeds = {'image': image.numpy(), 'image_size': np.array(size)}
+        prediction = _as_prediction(
+            everything.run(None, feeds), len(model.rpn_head.prior_generator.strides)
+        )
+        results = [torch.from_numpy(x) for x in final.run(list(RESULTS), feeds)]
+        found = _differences(model, image, size, prediction)
+        score_thr = model.roi_head.test_cfg.score_thr
+        sure = prediction.scores > score_thr
+        expected = [x[sure] for x in prediction[:4]] + [prediction.seg_logits]
+        found['results'] = max(map(_largest, expected, results))
         for name, value in found.items():
             differences[name] = max(value, differences.get(name, 0.0))
     return differences
 
 
-def _initializer(traced: Any, name: str) -> Any:
-    """A constant of an ONNX model."""
-    return next(tensor for tensor in traced.graph.initializer if tensor.name == name)
+def _as_prediction(outputs: list[np.ndarray], num_levels: int) -> Prediction:
+    """The fields of a prediction from the outputs of an exported network."""
+    tensors = (torch.from_numpy(output) for output in outputs)
+    fields: dict[str, Any] = {}
+    for name in Prediction._fields:
+        if name in PER_LEVEL:
+            fields[name] = tuple(next(tensors) for _ in range(num_levels))
+        else:
+            fields[name] = next(tensors)
+    return Prediction(**fields)
 
 
 def _differences(
-    model: nn.Module,
-    image: Tensor,
-    size: tuple[int, int],
-    outputs: Sequence[Tensor],
-    results: Sequence[Tensor],
+    model: Any, image: Tensor, size: tuple[int, int], exported: Prediction
 ) -> dict[str, float]:
     """Differences for one image, see :func:`compare`."""
-    levels = len(model.rpn_head.prior_generator.strides)
-    rpn_scores = list(outputs[5 : 5 + levels])
-    rpn_deltas = list(outputs[5 + levels : 5 + 2 * levels])
-    proposals, class_logits, box_deltas = outputs[5 + 2 * levels :]
-    meta = {
-        'img_shape': size,
-        'ori_shape': size,
-        'batch_input_shape': tuple(image.shape[2:]),
-        'pad_shape': tuple(image.shape[2:]),
-        'scale_factor': (1.0, 1.0),
-    }
-    sample = DetDataSample(metainfo=meta)
+    rpn_head, roi_head = model.rpn_head, model.roi_head
+    meta = {'img_shape': size, 'ori_shape': size, 'scale_factor': (1.0, 1.0)}
     features = model.extract_feat(image)
-    differences = {
-        'seg_logits': _largest(
-            model.semantic_head(features)['seg_preds'][0], results[4]
-        )
-    }
-    scores, deltas = model.rpn_head(features)
-    pairs = zip((*scores, *deltas), (*rpn_scores, *rpn_deltas), strict=True)
-    differences['rpn'] = max(_largest(ours, theirs) for ours, theirs in pairs)
-    (found,) = model.rpn_head.predict_by_feat(
-        rpn_scores, rpn_deltas, batch_img_metas=[meta], cfg=model.rpn_head.test_cfg
+    seg_logits = model.semantic_head(features)['seg_preds'][0]
+    logits, deltas = rpn_head(features)
+    pairs = zip(
+        (*logits, *deltas), (*exported.rpn_logits, *exported.rpn_deltas), strict=True
     )
-    differences['proposals'] = _largest_of_pairs([found.bboxes], [proposals])
-    rois = torch.cat([proposals.new_zeros(len(proposals), 1), proposals], dim=1)
-    roi_head = model.roi_head
-    boxes = roi_head._bbox_forward(features, rois)
-    differences['class_logits'] = _largest(boxes['cls_score'], class_logits)
-    differences['box_deltas'] = _largest(boxes['bbox_pred'], box_deltas)
-    for detections, score_thr in ((outputs[:4], 0.0), (results[:4], None)):
-        cfg = roi_head.test_cfg.copy()
-        if score_thr is not None:
-            cfg['score_thr'] = score_thr
-        (found,) = roi_head.bbox_head.predict_by_feat(
-            (rois,), (class_logits,), (box_deltas,), [meta], rcnn_test_cfg=cfg
+    differences = {
+        'semantic logits': _largest(seg_logits, exported.seg_logits),
+        'rpn': max(_largest(ours, theirs) for ours, theirs in pairs),
+    }
+
+    # The best anchors of each level, then what of them is proposed.
+    priors = rpn_head.prior_generator.grid_priors(
+        [level.shape[-2:] for level in logits], device='cpu'
+    )
+    cfg = rpn_head.test_cfg.copy()
+    cfg.update(nms=None, max_per_img=image.numel(), min_bbox_size=-1)
+    best = [
+        rpn_head._predict_by_feat_single(
+            [logits[0]], [deltas[0]], [None], [anchors], meta, cfg
         )
-        bboxes, sure, labels, mask_logits = detections
-        ours = [found.bboxes, found.scores, found.labels]
-        value = _largest_of_pairs(ours, [bboxes, sure, labels])
-        differences['detections'] = max(value, differences.get('detections', 0.0))
-        theirs = InstanceData(bboxes=bboxes, scores=sure, labels=labels)
-        (masks,) = roi_head.predict_mask(features, [meta], [theirs])
-        value = _largest(masks.mask_logits, mask_logits)
-        differences['mask_logits'] = max(value, differences.get('mask_logits', 0.0))
+        for logits, deltas, anchors in zip(
+            exported.rpn_logits, exported.rpn_deltas, priors, strict=True
+        )
+    ]
+    boxes = torch.cat([level.bboxes for level in best])
+    scores = torch.cat([level.scores for level in best])
+    levels = torch.cat([level.scores * 0 + i for i, level in enumerate(best)])
+    min_size = rpn_head.test_cfg.get('min_bbox_size', -1)
+    if min_size >= 0:
+        sides = boxes[:, 2:] - boxes[:, :2]
+        small = (sides <= min_size).any(dim=1)
+        boxes[small], scores[small] = 0, -1
+    differences['anchors'] = _largest_of_ranked(
+        boxes, scores, exported.anchors, exported.anchor_scores
+    )
+    differences['proposals'] = broken_rules(
+        exported.anchors,
+        exported.anchor_scores,
+        levels,
+        exported.proposals,
+        rpn_head.test_cfg,
+    )
+
+    proposals = exported.anchors[exported.proposals]
+    rois = torch.nn.functional.pad(proposals, (1, 0))
+    boxes_of = roi_head._bbox_forward(features, rois)
+    differences['class logits'] = _largest(boxes_of['cls_score'], exported.class_logits)
+    differences['box deltas'] = _largest(boxes_of['bbox_pred'], exported.box_deltas)
+
+    # All boxes of all classes, then what of them is detected.
+    (raw,) = roi_head.bbox_head.predict_by_feat(
+        (rois,), (exported.class_logits,), (exported.box_deltas,), [meta]
+    )
+    num_classes = roi_head.bbox_head.num_classes
+    all_boxes = raw.bboxes.unflatten(1, (-1, 4)).expand(-1, num_classes, 4)
+    differences['candidates'] = max(
+        _largest(all_boxes.flatten(0, 1), exported.candidates),
+        _largest(raw.scores[:, :num_classes].flatten(), exported.candidate_scores),
+    )
+    differences['detections'] = broken_rules(
+        exported.candidates,
+        exported.candidate_scores,
+        exported.candidate_labels,
+        exported.detections,
+        roi_head.test_cfg,
+    )
+    detections = InstanceData(bboxes=exported.bboxes, labels=exported.labels)
+    (masks,) = roi_head.predict_mask(features, [meta], [detections])
+    differences['mask logits'] = _largest(masks.mask_logits, exported.mask_logits)
     return differences
+
+
+def broken_rules(
+    boxes: Tensor, scores: Tensor, groups: Tensor, chosen: Tensor, cfg: Any
+) -> float:
+    """By how much a choice of boxes breaks the rules of non-maximum suppression.
+
+    The rules: no two chosen boxes of a group overlap by more than the threshold; each
+    other box overlaps a chosen box of its group that is not worse by more than the
+    threshold, or it is not better than any of the chosen, if there are as many as there
+    may be. There is one choice that follows them, unless scores are equal.
+
+    Args:
+        boxes (Tensor): Shape (N, 4), x1, y1, x2, y2.
+        scores (Tensor): Shape (N,); boxes with a negative one are not there.
+        groups (Tensor): Number of the group of each box, (N,).
+        chosen (Tensor): Indices of the chosen boxes, (M,).
+        cfg (ConfigDict): With ``nms`` and ``max_per_img``.
+
+    Returns:
+        float: The largest difference of an overlap or a score from what would follow
+        the rules; 0 if they are followed, infinite if a box is chosen twice or is not
+        there.
+    """
+    if len(chosen.unique()) < len(chosen) or (scores[chosen] < 0).any():
+        return math.inf
+    threshold = cfg.nms.iou_threshold
+    boxes = boxes.double()
+    if cfg.nms.get('offset', 0):
+        boxes = boxes + boxes.new_tensor([0, 0, 1, 1])
+    rest = torch.ones(len(boxes), dtype=torch.bool)
+    rest[chosen] = False
+    rest &= scores >= 0
+    overlaps = bbox_overlaps(boxes[chosen], boxes, eps=1e-12)
+    if not cfg.nms.get('class_agnostic', False):
+        overlaps[groups[chosen][:, None] != groups] = -1
+    among = overlaps[:, chosen].fill_diagonal_(-1)
+    broken = (among - threshold).clamp(min=0).flatten()
+    if rest.any():
+        if not len(chosen):
+            return math.inf
+        worse = scores[rest] - scores[chosen][:, None]
+        missing = torch.maximum(threshold - overlaps[:, rest], worse).clamp(min=0)
+        if len(chosen) == cfg.max_per_img:
+            last = (scores[rest] - scores[chosen].min()).clamp(min=0)
+            missing = torch.cat([missing, last[None].double()])
+        broken = torch.cat([broken, missing.amin(dim=0)])
+    return broken.max().item() if len(broken) else 0.0
 
 
 def _largest(ours: Tensor, theirs: Tensor) -> float:
@@ -462,16 +537,16 @@ def _largest(ours: Tensor, theirs: Tensor) -> float:
     return (ours - theirs).abs().max().item() if ours.numel() else 0.0
 
 
-def _largest_of_pairs(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """Largest difference of rows of some tensors, each compared with its nearest."""
-    a, b = (
-        torch.cat([x.reshape(len(x), -1).double() for x in rows], dim=1)
-        for rows in (ours, theirs)
-    )
-    if a.shape != b.shape:
-        return math.inf
-    if not len(a):
-        return 0.0
-    distances = torch.cdist(a, b, p=math.inf)
-    value = max(distances.amin(dim=dim).max().item() for dim in (0, 1))
-    return value if value < 1 else math.inf
+def _largest_of_ranked(
+    boxes: Tensor, scores: Tensor, other_boxes: Tensor, other_scores: Tensor
+) -> float:
+    """Largest difference of boxes that are ranked by scores, some of them equal.
+
+    Scores are compared in their order, each box with the nearest of nearly its score.
+    """
+    value = _largest(scores, other_scores)
+    if not math.isfinite(value) or not len(boxes):
+        return value
+    distances = torch.cdist(boxes, other_boxes, p=math.inf)
+    distances[(scores[:, None] - other_scores).abs() > LARGEST_DIFFERENCE] = math.inf
+    return max(value, *(distances.amin(dim=dim).max().item() for dim in (0, 1)))

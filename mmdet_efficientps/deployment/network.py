@@ -38,6 +38,7 @@ from mmdet_efficientps.models import (
     InclusiveRoIExtractor,
     InPlaceABN,
 )
+from mmdet_efficientps.models.seg_heads.efficientps_semantic_head import MC
 
 # Sides of the network input are multiples of this.
 PAD_DIVISOR = 32
@@ -147,8 +148,8 @@ def _(
 class Prediction(NamedTuple):
     """What a :class:`DeployedNetwork` computes, boxes as x1, y1, x2, y2 in pixels.
 
-    The first five are the result; the others are what lies between its parts, by which
-    an exported network is checked.
+    The first five are the result; the others are what lies between the parts of the
+    network, by which an exported one is checked.
 
     Attributes:
         bboxes (Tensor): Boxes of the detections, (M, 4).
@@ -156,13 +157,20 @@ class Prediction(NamedTuple):
         labels (Tensor): Their classes, (M,), int64.
         mask_logits (Tensor): Their mask logits, (M, m, m).
         seg_logits (Tensor): Semantic logits at stride 4, things first, (C, h, w).
-        rpn_scores (tuple[Tensor, ...]): Logits of the anchors of each level,
+        rpn_logits (tuple[Tensor, ...]): Logits of the anchors of each level,
             (1, A, h, w).
         rpn_deltas (tuple[Tensor, ...]): Deltas of the anchors of each level,
             (1, 4 * A, h, w).
-        proposals (Tensor): Boxes that the RoI head looks at, (K, 4).
-        class_logits (Tensor): Their logits, background last, (K, T + 1).
-        box_deltas (Tensor): Their deltas, (K, 4 * T), or (K, 4) if class agnostic.
+        anchors (Tensor): Boxes of the best anchors of each level, level by level,
+            (K, 4).
+        anchor_scores (Tensor): Their scores, (K,); -1 if they are too small.
+        proposals (Tensor): Indices of those that the RoI head looks at, (P,), int64.
+        class_logits (Tensor): Logits of the proposals, background last, (P, T + 1).
+        box_deltas (Tensor): Their deltas, (P, 4 * T), or (P, 4) if class agnostic.
+        candidates (Tensor): Boxes of all classes with a sufficient score, (N, 4).
+        candidate_scores (Tensor): Their scores, (N,).
+        candidate_labels (Tensor): Their classes, (N,), int64.
+        detections (Tensor): Indices of those that are detections, (M,), int64.
     """
 
     bboxes: Tensor
@@ -170,11 +178,17 @@ class Prediction(NamedTuple):
     labels: Tensor
     mask_logits: Tensor
     seg_logits: Tensor
-    rpn_scores: tuple[Tensor, ...]
+    rpn_logits: tuple[Tensor, ...]
     rpn_deltas: tuple[Tensor, ...]
+    anchors: Tensor
+    anchor_scores: Tensor
     proposals: Tensor
     class_logits: Tensor
     box_deltas: Tensor
+    candidates: Tensor
+    candidate_scores: Tensor
+    candidate_labels: Tensor
+    detections: Tensor
 
 
 class DeployedNetwork(nn.Module):
@@ -191,15 +205,22 @@ class DeployedNetwork(nn.Module):
             occur in the configs of this package.
     """
 
+    backbone: nn.Module
+    neck: nn.Module
+    semantic_head: nn.Module
+    rpn_head: Any
+    roi_head: Any
+    score_thr: Tensor
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         check_supported(model)
-        model = with_plain_layers(model)
-        self.backbone = model.backbone
-        self.neck = model.neck
-        self.semantic_head = model.semantic_head
-        self.rpn_head = model.rpn_head
-        self.roi_head = model.roi_head
+        plain: Any = with_plain_layers(model)
+        self.backbone = plain.backbone
+        self.neck = plain.neck
+        self.semantic_head = plain.semantic_head
+        self.rpn_head = plain.rpn_head
+        self.roi_head = plain.roi_head
         # A tensor, so that it can be changed in an exported network.
         self.register_buffer(
             'score_thr', torch.tensor(float(self.roi_head.test_cfg.score_thr))
@@ -220,40 +241,46 @@ class DeployedNetwork(nn.Module):
         with _FixedRatios():
             features = self.neck(self.backbone(image))
             seg_logits = _semantic_logits(self.semantic_head, features)[0]
-        rpn_scores, rpn_deltas = (tuple(levels) for levels in self.rpn_head(features))
-        proposals = self._proposals(rpn_scores, rpn_deltas, image_size)
-        class_logits, box_deltas = self._classify(features, proposals)
-        bboxes, scores, labels = self._detections(
-            proposals, class_logits, box_deltas, image_size
+        rpn_logits, rpn_deltas = (tuple(levels) for levels in self.rpn_head(features))
+        anchors, anchor_scores, proposals = self._propose(
+            rpn_logits, rpn_deltas, image_size
         )
-        mask_logits = self._masks(features, bboxes, labels)
+        boxes = anchors.index_select(0, proposals)
+        class_logits, box_deltas = self._classify(features, boxes)
+        candidates = self._candidates(boxes, class_logits, box_deltas, image_size)
+        detections = self._detect(*candidates)
+        bboxes, scores, labels = (x.index_select(0, detections) for x in candidates)
         return Prediction(
             bboxes,
             scores,
             labels,
-            mask_logits,
+            self._masks(features, bboxes, labels),
             seg_logits,
-            rpn_scores,
+            rpn_logits,
             rpn_deltas,
+            anchors,
+            anchor_scores,
             proposals,
             class_logits,
             box_deltas,
+            *candidates,
+            detections,
         )
 
-    def _proposals(
+    def _propose(
         self,
-        rpn_scores: Sequence[Tensor],
+        rpn_logits: Sequence[Tensor],
         rpn_deltas: Sequence[Tensor],
         image_size: Tensor,
-    ) -> Tensor:
-        """Boxes that may hold something, (K, 4), best first."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes that may hold something, their scores, and indices of the chosen."""
         head, cfg = self.rpn_head, self.rpn_head.test_cfg
         anchors = head.prior_generator.grid_priors(
-            [level.shape[-2:] for level in rpn_scores], device=rpn_scores[0].device
+            [level.shape[-2:] for level in rpn_logits], device=rpn_logits[0].device
         )
         scores, boxes, levels = [], [], []
         for level, (logits, deltas, priors) in enumerate(
-            zip(rpn_scores, rpn_deltas, anchors, strict=True)
+            zip(rpn_logits, rpn_deltas, anchors, strict=True)
         ):
             # Not `sigmoid`: that of ONNX Runtime ends at -18, and what is below would
             # lose its order.
@@ -281,7 +308,7 @@ class DeployedNetwork(nn.Module):
         keep = _nms_by_group(
             all_boxes, all_scores, torch.cat(levels), cfg.nms, cfg.max_per_img
         )
-        return all_boxes.index_select(0, keep)
+        return all_boxes, all_scores, keep
 
     def _classify(
         self, features: Sequence[Tensor], proposals: Tensor
@@ -293,30 +320,33 @@ class DeployedNetwork(nn.Module):
         class_logits, box_deltas = self.roi_head.bbox_head(rois)
         return class_logits.index_select(0, place), box_deltas.index_select(0, place)
 
-    def _detections(
+    def _candidates(
         self,
-        proposals: Tensor,
+        boxes: Tensor,
         class_logits: Tensor,
         box_deltas: Tensor,
         image_size: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes, scores and labels of what was found."""
-        head, cfg = self.roi_head.bbox_head, self.roi_head.test_cfg
+        """Boxes, scores and labels that may be detections."""
+        head = self.roi_head.bbox_head
         all_scores = class_logits.softmax(dim=1)[:, : head.num_classes]
         # Only what counts is decoded.
         index, labels = (all_scores > self.score_thr).nonzero().unbind(1)
-        scores = all_scores[index, labels]
         deltas = box_deltas.unflatten(1, (-1, 4))
-        boxes = decode(
+        candidates = decode(
             head.bbox_coder,
-            proposals.index_select(0, index),
+            boxes.index_select(0, index),
             deltas[index, 0 if head.reg_class_agnostic else labels],
             image_size,
         )
-        keep = _nms_by_group(
+        return candidates, all_scores[index, labels], labels
+
+    def _detect(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        """Indices of what is detected."""
+        cfg = self.roi_head.test_cfg
+        return _nms_by_group(
             boxes, scores, labels.to(boxes.dtype), cfg.nms, cfg.max_per_img
         )
-        return tuple(x.index_select(0, keep) for x in (boxes, scores, labels))
 
     def _masks(
         self, features: Sequence[Tensor], bboxes: Tensor, labels: Tensor
@@ -384,7 +414,7 @@ def _nms_by_group(
     return non_maximum_suppression(
         boxes,
         scores,
-        float(cfg.get('iou_threshold', cfg.get('iou_thr'))),
+        float(cfg['iou_threshold']),
         float(score_thr) if score_thr > 0 else -0.5,
         min(limits, default=2**31),
     )
@@ -401,9 +431,9 @@ def _roi_features(
         boxes (Tensor): Shape (M, 4), x1, y1, x2, y2.
 
     Returns:
-        tuple[Tensor, Tensor]: The features, (M, C, height, width), ordered by level, and
-        the place of each box in them, (M,). What is made of the features is smaller and
-        put in order for less.
+        tuple[Tensor, Tensor]: The features, (M, C, height, width), ordered by level,
+        and the place of each box in them, (M,). What is made of the features is smaller
+        and put in order for less.
     """
     if isinstance(extractor, InclusiveRoIExtractor):
         boxes = boxes + boxes.new_tensor([0, 0, 1, 1])
@@ -439,7 +469,7 @@ def _roi_features(
     return torch.cat(parts), place
 
 
-def _semantic_logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
+def _semantic_logits(head: Any, features: Sequence[Tensor]) -> Tensor:
     """Semantic logits, (1, C, h, w), at stride 4.
 
     The last layer of :class:`EfficientPSSemanticHead` is a 1x1 conv of features that
@@ -453,10 +483,12 @@ def _semantic_logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
     d32 = head.dpc32(p32)
     d16 = head.dpc16(p16)
     sum16 = d16 + _resize(d32, d16)
-    with_mc = isinstance(head.mc8, nn.Module)
-    l8 = head.lsfe8(p8) + _resize(head.mc8.convs(sum16) if with_mc else sum16, p8)
+    mc8, mc4 = head.mc8, head.mc4
+    l8 = head.lsfe8(p8) + _resize(
+        mc8.convs(sum16) if isinstance(mc8, MC) else sum16, p8
+    )
     l4 = head.lsfe4(p4)
-    to4 = head.mc4.convs(l8) if with_mc else l8
+    to4 = mc4.convs(l8) if isinstance(mc4, MC) else l8
     weight, bias = head.conv_logits.weight, head.conv_logits.bias
     w4, w8, w16, w32 = weight.chunk(4, dim=1)
     parts = F.conv2d(l8, w8) + F.conv2d(to4, w4), F.conv2d(d16, w16), F.conv2d(d32, w32)
@@ -501,7 +533,7 @@ def _is_multiple(size: Sequence[Any], of: Sequence[Any], ratio: int) -> bool:
     )
 
 
-def check_supported(model: nn.Module) -> None:
+def check_supported(model: Any) -> None:
     """Refuse networks that a :class:`DeployedNetwork` cannot stand for.
 
     Args:

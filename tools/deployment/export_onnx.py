@@ -52,7 +52,7 @@ def main() -> None:
         raise SystemExit(f'error: {args.out} cannot be written to: {error}') from error
     print('largest differences from PyTorch, boxes in pixels:')
     for name, value in differences.items():
-        print(f'  {name:14}{value:.2g}')
+        print(f'  {name:16}{value:.2g}')
     largest = max(differences.values())
     print(
         f'largest difference of all: {largest:.2g} (allowed: {LARGEST_DIFFERENCE:g})\n'
