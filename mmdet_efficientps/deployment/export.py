@@ -347,8 +347,8 @@ def compare(model: Any, traced: Any, exported: str | Path) -> dict[str, float]:
     what the exported one gave to it, and of a choice it is asked whether it follows the
     rules: see :func:`broken_rules`.
 
-    All this is done with a ``score_thr`` below 0, so that there are masks to compare whatever
-    was trained; then the file itself has to give those of the detections that exceed
+    All this is done with a ``score_thr`` below 0, so that there are masks to compare
+    whatever was trained; then the file has to give those of the detections that exceed
     its ``score_thr``.
 
     Args:
@@ -424,31 +424,27 @@ def _differences(
     priors = rpn_head.prior_generator.grid_priors(
         [level.shape[-2:] for level in logits], device='cpu'
     )
-    cfg = rpn_head.test_cfg.copy()
-    cfg.update(nms=None, max_per_img=image.numel(), min_bbox_size=-1)
-    best = [
-        rpn_head._predict_by_feat_single(
-            [logits[0]], [deltas[0]], [None], [anchors], meta, cfg
+    every = rpn_head.test_cfg.copy()
+    every.update(nms_pre=-1, nms=None, max_per_img=image.numel(), min_bbox_size=-1)
+    nms_pre = rpn_head.test_cfg.get('nms_pre', -1)
+    levels, start = [], 0
+    for logits, deltas, anchors in zip(
+        exported.rpn_logits, exported.rpn_deltas, priors, strict=True
+    ):
+        every_anchor = rpn_head._predict_by_feat_single(
+            [logits[0]], [deltas[0]], [None], [anchors], meta, every
         )
-        for logits, deltas, anchors in zip(
-            exported.rpn_logits, exported.rpn_deltas, priors, strict=True
-        )
-    ]
-    boxes = torch.cat([level.bboxes for level in best])
-    scores = torch.cat([level.scores for level in best])
-    levels = torch.cat([level.scores * 0 + i for i, level in enumerate(best)])
-    min_size = rpn_head.test_cfg.get('min_bbox_size', -1)
-    if min_size >= 0:
-        sides = boxes[:, 2:] - boxes[:, :2]
-        small = (sides <= min_size).any(dim=1)
-        boxes[small], scores[small] = 0, -1
-    differences['anchors'] = _largest_of_ranked(
-        boxes, scores, exported.anchors, exported.anchor_scores
-    )
+        number = len(anchors) if nms_pre <= 0 else min(nms_pre, len(anchors))
+        of_level = slice(start, start + number)
+        best = exported.anchors[of_level], exported.anchor_scores[of_level]
+        value = _largest_of_best(every_anchor, *best, rpn_head.test_cfg)
+        differences['anchors'] = max(value, differences.get('anchors', 0.0))
+        levels.append(torch.full((number,), len(levels)))
+        start += number
     differences['proposals'] = broken_rules(
         exported.anchors,
         exported.anchor_scores,
-        levels,
+        torch.cat(levels),
         exported.proposals,
         rpn_head.test_cfg,
     )
@@ -537,16 +533,33 @@ def _largest(ours: Tensor, theirs: Tensor) -> float:
     return (ours - theirs).abs().max().item() if ours.numel() else 0.0
 
 
-def _largest_of_ranked(
-    boxes: Tensor, scores: Tensor, other_boxes: Tensor, other_scores: Tensor
+def _largest_of_best(
+    every: InstanceData, boxes: Tensor, scores: Tensor, cfg: Any
 ) -> float:
-    """Largest difference of boxes that are ranked by scores, some of them equal.
+    """Largest difference of the best boxes of a level from those that they should be.
 
-    Scores are compared in their order, each box with the nearest of nearly its score.
+    Which of nearly equal scores are among the best is left open: scores are compared in
+    their order, each box with the nearest that has nearly its score.
+
+    Args:
+        every (InstanceData): All boxes of the level, best first.
+        boxes (Tensor): The best ones, (K, 4), best first.
+        scores (Tensor): Their scores, (K,), -1 if they are too small.
+        cfg (ConfigDict): Says which are too small.
     """
-    value = _largest(scores, other_scores)
-    if not math.isfinite(value) or not len(boxes):
-        return value
-    distances = torch.cdist(boxes, other_boxes, p=math.inf)
-    distances[(scores[:, None] - other_scores).abs() > LARGEST_DIFFERENCE] = math.inf
-    return max(value, *(distances.amin(dim=dim).max().item() for dim in (0, 1)))
+    min_size = cfg.get('min_bbox_size', -1)
+    if min_size >= 0:
+        sides = every.bboxes[:, 2:] - every.bboxes[:, :2]
+        small = (sides <= min_size).any(dim=1)
+        every.bboxes[small] = 0
+        expected = torch.where(small, -1.0, every.scores)
+    else:
+        expected = every.scores
+    value = 0.0
+    for part in torch.arange(len(boxes)).split(100):
+        distances = torch.cdist(boxes[part], every.bboxes, p=math.inf)
+        unlike = (scores[part, None] - expected).abs() > LARGEST_DIFFERENCE
+        distances[unlike] = math.inf
+        value = max(value, distances.amin(dim=1).max().item())
+    large = scores >= 0
+    return max(value, _largest(every.scores[: len(scores)][large], scores[large]))

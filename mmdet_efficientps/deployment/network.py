@@ -566,7 +566,13 @@ def check_supported(model: Any) -> None:
     for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
         extractor = getattr(roi_head, name)
         need(f'roi_head.{name}', extractor, SingleRoIExtractor)
-        need(f'roi_head.{name}.roi_layer', extractor.roi_layers[0], RoIAlign)
+        layer = extractor.roi_layers[0]
+        need(f'roi_head.{name}.roi_layer', layer, RoIAlign)
+        if layer.pool_mode != 'avg':
+            raise UnsupportedNetworkError(
+                f'model.roi_head.{name}.roi_layer.pool_mode is {layer.pool_mode!r}, '
+                "which cannot be exported: it must be 'avg'"
+            )
     fusion = model.panoptic_fusion_head
     if type(fusion) is not EfficientPSFusionHead:
         raise UnsupportedNetworkError(
