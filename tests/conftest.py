@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
+from mmengine.registry import init_default_scope
 
 from mmdet_efficientps import get_config, init_model
 from mmdet_efficientps.testing.data_set_trees import WRITERS
@@ -171,3 +173,58 @@ def open_page(chromium):
 
     yield open_file
     assert chromium.get_log('browser') == []
+
+
+@pytest.fixture(scope='session')
+def tiny_config():
+    """The demo's config with a network that is exported in seconds."""
+    norm_cfg = dict(type='InPlaceABNSync')
+    channels = dict(in_channels=16)
+    extractor = dict(out_channels=16)
+    cfg = get_config('efficientps_lite0-small_1xb2-760_toy-city-256x512')
+    model = dict(
+        backbone=dict(
+            _delete_=True,
+            type='ResNet',
+            depth=18,
+            base_channels=8,
+            norm_cfg=dict(type='BN'),
+            norm_eval=False,
+        ),
+        neck=dict(in_channels=[8, 16, 32, 64], out_channels=16, norm_cfg=norm_cfg),
+        semantic_head=dict(inner_channels=8, norm_cfg=norm_cfg, **channels),
+        rpn_head=dict(feat_channels=16, **channels),
+        roi_head=dict(
+            bbox_roi_extractor=extractor,
+            bbox_head=dict(fc_out_channels=32, **channels),
+            mask_roi_extractor=extractor,
+            mask_head=dict(conv_out_channels=16, norm_cfg=norm_cfg, **channels),
+        ),
+    )
+    cfg.merge_from_dict(dict(model=model))
+    return cfg
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tiny_config, tmp_path_factory):
+    """Weights for it that find something."""
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    model = MODELS.build(tiny_config.model).eval()
+    for name, weights in model.state_dict().items():
+        # As if trained: no norm is the identity, and scores are far from each other.
+        if name.endswith('running_var'):
+            weights.uniform_(0.1, 0.5)
+        elif name.endswith(('running_mean', '.bias')):
+            weights.normal_(0, 0.1)
+        elif name.endswith('fc_cls.weight'):
+            weights.normal_(0, 0.5)
+        elif name.endswith('rpn_cls.weight'):
+            weights.normal_(0, 0.05)
+        elif name.endswith(('rpn_reg.weight', 'fc_reg.weight')):
+            weights.normal_(0, 0.05)
+        elif weights.dim() == 1 and name.endswith('.weight'):
+            weights.uniform_(-1.5, 1.5)
+    path = tmp_path_factory.mktemp('tiny') / 'tiny.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return path
