@@ -219,9 +219,9 @@ def tiny_checkpoint(tiny_config, tmp_path_factory):
             weights.normal_(0, 0.1)
         elif name.endswith('fc_cls.weight'):
             weights.normal_(0, 0.5)
-        elif name.endswith('rpn_cls.weight'):
-            weights.normal_(0, 0.05)
-        elif name.endswith(('rpn_reg.weight', 'fc_reg.weight')):
+        elif name.endswith('rpn_cls.weight') or name.endswith(
+            ('rpn_reg.weight', 'fc_reg.weight')
+        ):
             weights.normal_(0, 0.05)
         elif weights.dim() == 1 and name.endswith('.weight'):
             weights.uniform_(-1.5, 1.5)

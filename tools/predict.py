@@ -14,7 +14,16 @@ import errno
 from mmdet_efficientps.apis import PanopticInferencer
 from mmdet_efficientps.apis.prediction_run import predict_to_folder
 from mmdet_efficientps.apis.predictors import PRECISIONS
+from mmdet_efficientps.apis.tiling import parse_tile
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
+
+
+def tile_size(text: str) -> tuple[int, int]:
+    """Take the value of --tile; the parser shows why it is none."""
+    try:
+        return parse_tile(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,6 +64,24 @@ def parse_args() -> argparse.Namespace:
         metavar='N',
         help='images of one size that go through the network at once',
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='predict in several sizes and mirrored, and merge: slower, a bit better',
+    )
+    parser.add_argument(
+        '--tile',
+        type=tile_size,
+        metavar='WIDTHxHEIGHT',
+        help='predict larger images in tiles of this size, such as 1024x1024',
+    )
+    parser.add_argument(
+        '--overlap',
+        type=float,
+        default=0.2,
+        metavar='X',
+        help='share of a tile that the next one shows as well (0.2)',
+    )
     for option, kind, text in (
         ('--score-thr', float, 'detections below are left out'),
         ('--overlap-thr', float, 'largest share of a thing that others may cover'),
@@ -86,6 +113,9 @@ def main() -> None:
             score_thr=args.score_thr,
             overlap_thr=args.overlap_thr,
             min_stuff_area=args.min_stuff_area,
+            tta=args.tta,
+            tile=args.tile,
+            overlap=args.overlap,
         )
         problems = predict_to_folder(
             inferencer,

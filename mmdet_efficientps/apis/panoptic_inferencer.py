@@ -22,7 +22,7 @@ from mmdet_efficientps.structures.roi_masks import run_length_masks
 
 from .image_inputs import InputImage, iterate_inputs
 from .panoptic_result import Instances, PanopticResult
-from .predictors import Predictor, build_predictor
+from .predictors import Predictor, TiledPredictor, build_predictor
 
 Problem = Callable[[InputImage, Exception], None]
 
@@ -56,8 +56,7 @@ class PanopticInferencer:
         weights (str | Path, optional): Checkpoint, file or address, for a config.
         device (str, optional): Torch device. Defaults to the GPU if there is one, else
             the CPU.
-        precision (str): 'fp32', 'bf16' or 'fp16'; the latter two are automatic mixed
-            precision. Defaults to 'fp32'.
+        precision (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
         batch_size (int): How many images go through the network at once, if they are
             of one size after padding. Results do not depend on it. Defaults to 1.
         score_thr (float, optional): Detections below are not fused. Defaults to what
@@ -65,6 +64,17 @@ class PanopticInferencer:
         overlap_thr (float, optional): Largest share of a thing that may be covered by
             surer ones.
         min_stuff_area (int, optional): Stuff classes with fewer pixels become void.
+        tta (bool): Whether to predict each image in several sizes and mirrored, as the
+            ``tta_pipeline`` of the config says, and to merge that before the fusion:
+            slower, and a little better. Defaults to False.
+        tile (tuple[int, int], optional): Width and height in pixels of the overlapping
+            tiles in which larger images are predicted. Each is an image to the network:
+            choose the size of the images it was trained on. Defaults to None, for the
+            whole image at once.
+        overlap (float): Share of a tile that the next one shows as well. Defaults to
+            0.2.
+        prepare (bool): Whether a network in PyTorch is made faster, which changes
+            results by no more than rounding. Defaults to True.
         instances (bool): Whether results have all detections, too. Defaults to False.
         semantic (bool): Whether results have the map of the semantic head, too.
             Defaults to False.
@@ -92,13 +102,22 @@ class PanopticInferencer:
         score_thr: float | None = None,
         overlap_thr: float | None = None,
         min_stuff_area: int | None = None,
+        tta: bool = False,
+        tile: tuple[int, int] | None = None,
+        overlap: float = 0.2,
+        prepare: bool = True,
         instances: bool = False,
         semantic: bool = False,
         loader: Callable[[str], np.ndarray] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size is {batch_size}, must be 1 or more')
-        self.predictor: Predictor = build_predictor(model, weights, device, precision)
+        predictor: Predictor = build_predictor(
+            model, weights, device, precision, prepare, tta
+        )
+        if tile is not None:
+            predictor = TiledPredictor(predictor, tile, overlap, batch_size)
+        self.predictor = predictor
         given = {
             'score_thr': score_thr,
             'overlap_thr': overlap_thr,

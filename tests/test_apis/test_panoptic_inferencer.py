@@ -38,7 +38,7 @@ def same(result, other):
 
 def test_the_map_is_that_of_mmdets_inference(model):
     image = random_image(45, 99)
-    (result,) = PanopticInferencer(model)(image)
+    (result,) = PanopticInferencer(model, prepare=False)(image)
     encoded = inference_detector(model, image).pred_panoptic_seg.sem_seg[0].numpy()
     assert result.shape == (45, 99)
     assert np.array_equal(result.panoptic_seg(), encoded)
@@ -47,7 +47,7 @@ def test_the_map_is_that_of_mmdets_inference(model):
 
 def test_instances_and_semantic_map_are_those_of_mmdets_inference(model):
     image = random_image()
-    inferencer = PanopticInferencer(model, instances=True, semantic=True)
+    inferencer = PanopticInferencer(model, prepare=False, instances=True, semantic=True)
     (result,) = inferencer(image)
     expected = inference_detector(model, image)
     assert len(result.instances.scores) > 10
