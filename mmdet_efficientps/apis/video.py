@@ -108,7 +108,9 @@ class VideoReader:
             self.num_frames: int | None = stream.frames or None
             self.has_audio = bool(container.streams.audio)
             frames = (frame for frame, _ in _Decoder(container, stream))
-            first = next((frame for frame in frames if frame is not None), None)
+            first = next(
+                (f for f in frames if f is not None and not f.is_corrupt), None
+            )
             if first is None:
                 raise ValueError(
                     f'{path} has no frame that can be decoded: it is empty or damaged, '
@@ -580,17 +582,18 @@ class VideoWriter:
     def _copy_sound(self, until: float) -> None:
         """Copy the sound up to a time, in seconds, and no more: it would be held."""
         while self._sound_packet is not None and self._sound_packet[0] < until:
+            time, packet = self._sound_packet
             try:
-                self._container.mux(self._sound_packet[1])
-                self._sound_packet = next(self._sound, None)
+                self._container.mux(packet)
             # Invalid data and arguments are ValueErrors; a full disk is not.
             except ValueError as error:
                 warnings.warn(
-                    f'the sound of {self.path} ends after {self._sound_packet[0]:.2f} '
-                    f's: what follows in the source is damaged ({error})',
+                    f'the sound of {self.path} ends after {time:.2f} s: what follows '
+                    f'in the source is damaged ({error})',
                     stacklevel=3,
                 )
-                self._sound_packet = None
+                self._sound = iter(())
+            self._sound_packet = next(self._sound, None)
 
 
 def redraw_video(
