@@ -15,7 +15,6 @@ from mmdet_efficientps.apis.video import (
     CameraReader,
     VideoReader,
     VideoWriter,
-    redraw_video,
 )
 
 if importlib.util.find_spec('av') is None:
@@ -500,23 +499,6 @@ def test_a_killed_run_leaves_no_video(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert [path.name[0] for path in tmp_path.iterdir()] == ['.']
-
-
-def test_a_video_is_drawn_anew_from_what_is_stored(write_source, tmp_path):
-    source = write_source(sound='aac', options={'g': '1'})
-    spoil(source, 5)
-    stored = {k: frame_image(13 - k) for k in range(12) if k not in (5, 6)}
-    path = tmp_path / 'out.mp4'
-    problems = redraw_video(source, path, lambda frame: stored.get(frame.index))
-    assert problems == [f'frame 5 of {source} is broken']
-    frames = list(VideoReader(path))
-    # What has no picture shows the one before.
-    assert [number_of(frame.image) for frame in frames] == [
-        *(13, 12, 11, 10, 9, 9, 9, 6, 5, 4, 3, 2)
-    ]
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].average_rate == NTSC
-        assert len(container.streams.audio) == 1
 
 
 @pytest.mark.slow
