@@ -133,6 +133,8 @@ class SegmentTracker:
                 data={'segment': np.array([s.id for s in things], dtype=np.int64)},
             )
         )
+        if not things:
+            return {}
         # An object that is new has no number until it is matched again. Here it gets
         # one of the whole video at once: it would change its color otherwise.
         born = iter([track for track in tracker.tracks if track.tracker_id == -1])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -108,7 +108,9 @@ class VideoReader:
             self.num_frames: int | None = stream.frames or None
             self.has_audio = bool(container.streams.audio)
             frames = (frame for frame, _ in _Decoder(container, stream))
-            first = next((frame for frame in frames if frame is not None), None)
+            first = next(
+                (f for f in frames if f is not None and not f.is_corrupt), None
+            )
             if first is None:
                 raise ValueError(
                     f'{path} has no frame that can be decoded: it is empty or damaged, '
@@ -369,8 +371,8 @@ class VideoWriter:
 
     The file has its name only when it is complete: :meth:`close` gives it, which
     ``with`` does unless there was an error. Of a run that is killed, only a hidden
-    temporary file is left. A video cannot be appended to; draw it anew, see
-    :func:`redraw_video`.
+    temporary file is left. A video cannot be appended to: it is drawn again from results
+    that were stored frame by frame.
 
     H.264 in 4:2:0 has an even width and height: of an odd image the last column or row
     is doubled.
@@ -580,57 +582,15 @@ class VideoWriter:
     def _copy_sound(self, until: float) -> None:
         """Copy the sound up to a time, in seconds, and no more: it would be held."""
         while self._sound_packet is not None and self._sound_packet[0] < until:
+            time, packet = self._sound_packet
             try:
-                self._container.mux(self._sound_packet[1])
-                self._sound_packet = next(self._sound, None)
+                self._container.mux(packet)
             # Invalid data and arguments are ValueErrors; a full disk is not.
             except ValueError as error:
                 warnings.warn(
-                    f'the sound of {self.path} ends after {self._sound_packet[0]:.2f} '
-                    f's: what follows in the source is damaged ({error})',
+                    f'the sound of {self.path} ends after {time:.2f} s: what follows '
+                    f'in the source is damaged ({error})',
                     stacklevel=3,
                 )
-                self._sound_packet = None
-
-
-def redraw_video(
-    source: str | Path,
-    path: str | Path,
-    draw: Callable[[VideoFrame], np.ndarray | None],
-) -> list[str]:
-    """Write a video again with something drawn on its frames, and with its sound.
-
-    This is the second half of a prediction: results are stored frame by frame, and the
-    video is drawn from them at the end. A run that was killed predicts what is missing
-    and draws all, without the network for what it had.
-
-    Args:
-        source (str | Path): The video.
-        path (str | Path): File to write, ``.mp4``.
-        draw (Callable[[VideoFrame], np.ndarray | None]): Gives the picture of a frame,
-            of the same size, uint8, BGR; None if there is nothing to show. It is called
-            for broken frames, too.
-
-    Returns:
-        list[str]: Problems of frames that are broken.
-
-    Raises:
-        OSError: If a file cannot be read or written.
-        ValueError: If ``source`` is no video.
-
-    Where there is nothing to show, the picture before stays; black at the beginning.
-    """
-    reader = VideoReader(source)
-    width, height = reader.size
-    shown = np.zeros((height, width, 3), dtype=np.uint8)
-    problems = []
-    with VideoWriter(
-        path, reader.fps, reader.size, source, reader.pixel_aspect
-    ) as writer:
-        for frame in reader:
-            if frame.problem is not None:
-                problems.append(frame.problem)
-            drawn = draw(frame)
-            shown = shown if drawn is None else drawn
-            writer.write(shown, frame.time)
-    return problems
+                self._sound = iter(())
+            self._sound_packet = next(self._sound, None)

@@ -15,7 +15,6 @@ from mmdet_efficientps.apis.video import (
     CameraReader,
     VideoReader,
     VideoWriter,
-    redraw_video,
 )
 
 if importlib.util.find_spec('av') is None:
@@ -463,24 +462,25 @@ def run_writer(folder, text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('limit', [100_000, 1_000_000])
-def test_a_full_disk_leaves_nothing(tmp_path, limit):
+def test_a_full_disk_leaves_nothing(tmp_path):
     # What may be written is limited: the system refuses the rest, as a full disk does.
+    # Once it is full at once, once while frames are written.
     process = run_writer(
         tmp_path,
-        f"""
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+        """
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        try:
-            write(40)
-        except OSError as error:
-            print(error)
-            sys.exit(3)
+        for limit in (10_000, 1_000_000):
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)
+            )
+            try:
+                write(40)
+            except OSError as error:
+                print(error.strerror)
         """,
     )
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 3, err
-    assert 'too large' in out
+    out, err = process.communicate(timeout=240)
+    assert out.splitlines() == ['File too large'] * 2, err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -499,23 +499,6 @@ def test_a_killed_run_leaves_no_video(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert [path.name[0] for path in tmp_path.iterdir()] == ['.']
-
-
-def test_a_video_is_drawn_anew_from_what_is_stored(write_source, tmp_path):
-    source = write_source(sound='aac', options={'g': '1'})
-    spoil(source, 5)
-    stored = {k: frame_image(13 - k) for k in range(12) if k not in (5, 6)}
-    path = tmp_path / 'out.mp4'
-    problems = redraw_video(source, path, lambda frame: stored.get(frame.index))
-    assert problems == [f'frame 5 of {source} is broken']
-    frames = list(VideoReader(path))
-    # What has no picture shows the one before.
-    assert [number_of(frame.image) for frame in frames] == [
-        *(13, 12, 11, 10, 9, 9, 9, 6, 5, 4, 3, 2)
-    ]
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].average_rate == NTSC
-        assert len(container.streams.audio) == 1
 
 
 @pytest.mark.slow
@@ -592,6 +575,7 @@ def test_a_browser_plays_it(open_page, write_source, tmp_path, name, sound, hear
     picture = driver.find_element('tag name', 'video').screenshot_as_png
     shown = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
     assert number_of(shown) == 7
-    # Its colors are those that were written.
-    assert shown[8, 8].tolist() == pytest.approx([0, 0, 200], abs=12)
-    assert shown[-8, -8].tolist() == pytest.approx([200, 0, 0], abs=12)
+    # Its colors are those that are read, which other tests compare with the written.
+    (read,) = (f.image for f in VideoReader(tmp_path / 'out.mp4') if f.index == 7)
+    for place in ((8, 8), (-8, -8), (24, 32)):
+        assert shown[place].tolist() == pytest.approx(read[place].tolist(), abs=3)
