@@ -20,7 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_efficientps.structures.bilinear_sampling import Axis, box_axis, sample
+from mmdet_efficientps.structures.bilinear_sampling import (
+    Axis,
+    box_axis,
+    box_reach,
+    sample,
+)
 from mmdet_efficientps.structures.fusion_inputs import FusionInputs
 from mmdet_efficientps.structures.roi_masks import has_area, paste
 
@@ -422,6 +427,14 @@ def _mask_in(one: _Detection, region: Window) -> _Crop | None:
     x1, y1, x2, y2 = one.box
     shape = region.bottom - region.top, region.right - region.left
     box = x1 - region.left, y1 - region.top, x2 - region.left, y2 - region.top
+    height, width = one.mask.shape
+    for start, stop, num_cells, num_pixels in (
+        (box[1], box[3], height, shape[0]),
+        (box[0], box[2], width, shape[1]),
+    ):
+        reach = box_reach(start, stop, num_cells, num_pixels)
+        if reach.start == reach.stop:
+            return None
     pasted, place = paste(one.mask, box, shape)
     mask = pasted > 0
     return (mask, place) if mask.any() else None

@@ -21,7 +21,7 @@ class Messages(logging.Handler):
         self.texts.append((record.levelname, record.getMessage()))
 
 
-def check(mode, config, things=1, stuff=1):
+def check(mode, config, things=1, stuff=1, wrap=0):
     """Run the hook before a mode; gives the runner and what it was warned of."""
     dataset = DATASETS.build(config)
     loader = SimpleNamespace(dataset=dataset)
@@ -29,8 +29,11 @@ def check(mode, config, things=1, stuff=1):
     logger = logging.Logger('test')
     messages = Messages()
     logger.addHandler(messages)
+    model = head(panoptic_fusion_head=head(num_things_classes=things))
+    for _ in range(wrap):
+        model = SimpleNamespace(module=model)
     runner = SimpleNamespace(
-        model=head(panoptic_fusion_head=head(num_things_classes=things)),
+        model=model,
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
@@ -63,6 +66,13 @@ def test_sets_of_the_same_classes_train_whatever_their_category_ids(write_set, k
     meta = runner.train_dataloader.dataset.metainfo
     assert meta['classes'] == ('car', 'road')
     assert len(meta['palette']) == 2
+
+
+@pytest.mark.parametrize('wrap', [0, 1, 2])
+def test_heads_are_checked_through_wrappers(write_set, wrap):
+    """For test-time augmentation, and that again for distributed processes."""
+    with pytest.raises(ValueError, match='num_things_classes is 3, not 1'):
+        check('test', write_set('one'), things=3, wrap=wrap)
 
 
 @pytest.mark.parametrize('mode', ['val', 'test'])
