@@ -1,0 +1,2 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""From a trained network to a file, and the runtime that needs that file alone."""
