@@ -38,6 +38,7 @@ import numpy as np
 # Key of the model's metadata, and the newest form of what is there.
 METADATA_KEY = 'mmdet_efficientps'
 FORMAT = 1
+CPU = ('CPUExecutionProvider',)
 INPUTS = ('image', 'image_size')
 OUTPUTS = ('bboxes', 'scores', 'labels', 'mask_logits', 'seg_logits')
 
@@ -670,6 +671,7 @@ class PanopticOnnx:
     Raises:
         ModelError: If there is no such file, it cannot be loaded, or it is no exported
             EfficientPS.
+        ValueError: If the first provider cannot be used.
         ImportError: If ONNX Runtime is not installed.
     """
 
@@ -679,20 +681,16 @@ class PanopticOnnx:
         providers: Sequence[str] | None = None,
         threads: int | None = None,
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(
-                f'ONNX Runtime cannot be imported ({error}): pip install onnxruntime'
-            ) from error
+        onnxruntime = _import_onnxruntime()
         if not Path(model).is_file():
             raise ModelError(f'there is no model {model}')
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors, no warnings
         options.intra_op_num_threads = threads or 0
+        wanted = list(providers or CPU)
         try:
             self.session = onnxruntime.InferenceSession(
-                str(model), options, providers=list(providers or CPU)
+                str(model), options, providers=wanted
             )
         # ONNX Runtime's errors have no class in common but this.
         except Exception as error:
@@ -700,6 +698,13 @@ class PanopticOnnx:
                 f'{model} cannot be loaded: it is damaged, no ONNX file, or needs '
                 f'another ONNX Runtime ({error})'
             ) from error
+        # ONNX Runtime itself goes on on the CPU.
+        if wanted[0] not in self.session.get_providers():
+            raise ValueError(
+                f'{wanted[0]} is not in this ONNX Runtime or does not start: what it '
+                'needs (for CUDA: driver, CUDA and cuDNN) is missing or of another '
+                'version'
+            )
         self.metadata = _read_metadata(self.session, model)
         self.categories: list[dict[str, Any]] = self.metadata['categories']
 
@@ -892,7 +897,15 @@ class PanopticOnnx:
         return draw_panoptic(image, result.panoptic, palette)
 
 
-CPU = ('CPUExecutionProvider',)
+def _import_onnxruntime() -> Any:
+    """Import what only the network needs: fusion and drawing do without."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            f'ONNX Runtime cannot be imported ({error}): pip install onnxruntime'
+        ) from error
+    return onnxruntime
 
 
 def scaled_size(
@@ -982,7 +995,9 @@ def _atomic_path(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f'{path} cannot be written: {error.strerror}') from error
+        raise OutputError(
+            f'{path} cannot be written: {error.strerror or error}'
+        ) from error
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -1255,11 +1270,9 @@ def _find_providers(name: str) -> list[str]:
     Raises:
         ValueError: If the ONNX Runtime here has none of that name.
     """
-    import onnxruntime
-
     available = {
         provider.removesuffix('ExecutionProvider').lower(): provider
-        for provider in onnxruntime.get_available_providers()
+        for provider in _import_onnxruntime().get_available_providers()
     }
     if name.lower() not in available:
         hint = ' (for cuda: pip install onnxruntime-gpu instead of onnxruntime)'
