@@ -23,7 +23,8 @@ def test_benchmark_reports_ours_and_mmdet_as_json():
     assert report['benchmark'] == 'panoptic_fusion'
     assert report['machine']
     assert report['threads'] == 1
-    assert [row['name'] for row in report['results']] == ['ours', 'mmdet_heuristic']
+    names = [row['name'] for row in report['results']]
+    assert names == ['ours', 'ours_numpy', 'mmdet_heuristic']
     for row in report['results']:
         assert 0 < row['median_s'] < 60
         assert row['peak_extra_mb'] >= 0

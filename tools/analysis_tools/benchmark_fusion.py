@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Time and memory of panoptic fusion, next to mmdet's HeuristicFusionHead.
 
+Ours is there twice: on PyTorch, and on NumPy for exported networks (CPU only).
+
 Both start from semantic logits at a quarter of the image size and 28x28 mask logits
 and end at the panoptic map of the image; no network runs. Each contender has a
 process of its own, so that neither warms or bloats the other. Peak memory is what one
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from benchmarking import (
@@ -113,6 +116,17 @@ def prepare_ours(inputs: dict) -> Callable[[], torch.Tensor]:
     return lambda: panoptic_fusion(**inputs)
 
 
+def prepare_ours_numpy(inputs: dict) -> Callable[[], np.ndarray]:
+    """Return a call of the fusion that exported networks have."""
+    from mmdet_efficientps.deployment.panoptic_onnx import panoptic_fusion
+
+    arrays = {
+        key: value.numpy() if torch.is_tensor(value) else value
+        for key, value in inputs.items()
+    }
+    return lambda: panoptic_fusion(**arrays)[0]
+
+
 def prepare_mmdet_heuristic(inputs: dict) -> Callable[[], torch.Tensor]:
     """Return a call of what mmdet's panoptic detectors do after their heads.
 
@@ -170,7 +184,11 @@ def prepare_mmdet_heuristic(inputs: dict) -> Callable[[], torch.Tensor]:
     return fuse
 
 
-CONTENDERS = {'ours': prepare_ours, 'mmdet_heuristic': prepare_mmdet_heuristic}
+CONTENDERS: dict[str, Callable[[dict], Callable]] = {
+    'ours': prepare_ours,
+    'ours_numpy': prepare_ours_numpy,
+    'mmdet_heuristic': prepare_mmdet_heuristic,
+}
 
 
 def measure(
@@ -194,7 +212,7 @@ def measure(
     torch.set_num_threads(threads)
     on_cuda = torch.device(device).type == 'cuda'
 
-    def prepare(inputs: dict) -> Callable[[], torch.Tensor]:
+    def prepare(inputs: dict) -> Callable:
         inputs = {
             key: value.to(device) if torch.is_tensor(value) else value
             for key, value in inputs.items()
@@ -264,7 +282,10 @@ def main() -> None:
         inputs_file = str(Path(folder) / 'inputs.pt')
         torch.save(inputs, inputs_file)
         settings = (inputs_file, args.device, args.threads, args.repeat)
-        results = [in_fresh_process(measure, name, *settings) for name in CONTENDERS]
+        names = [
+            name for name in CONTENDERS if args.device == 'cpu' or name != 'ours_numpy'
+        ]
+        results = [in_fresh_process(measure, name, *settings) for name in names]
 
     if args.json:
         print_json(
