@@ -255,6 +255,7 @@ def test_an_unknown_provider_is_refused_in_words(
     assert re.search(r'--provider abacus: .* has .*cpu', capsys.readouterr().err)
 
 
+@pytest.mark.filterwarnings('ignore:Specified provider')
 def test_a_provider_that_does_not_start_is_not_replaced_unsaid(write_network):
     with pytest.raises(ValueError, match='CUDAExecutionProvider .* not start'):
         PanopticOnnx(write_network(), providers=['CUDAExecutionProvider'])
