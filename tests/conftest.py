@@ -206,25 +206,34 @@ def tiny_config():
 
 
 @pytest.fixture(scope='session')
-def tiny_checkpoint(tiny_config, tmp_path_factory):
-    """Weights for it that find something."""
+def like_trained():
+    """Give a network weights that find something."""
+
+    def _like_trained(model):
+        torch.manual_seed(0)
+        for name, weights in model.state_dict().items():
+            # No norm is the identity, and scores are far from each other.
+            if name.endswith('running_var'):
+                weights.uniform_(0.1, 0.5)
+            elif name.endswith(('running_mean', '.bias')):
+                weights.normal_(0, 0.1)
+            elif name.endswith('fc_cls.weight'):
+                weights.normal_(0, 0.5)
+            elif name.endswith(('rpn_cls.weight', 'rpn_reg.weight', 'fc_reg.weight')):
+                weights.normal_(0, 0.05)
+            elif weights.dim() == 1 and name.endswith('.weight'):
+                weights.uniform_(-1.5, 1.5)
+        return model.eval()
+
+    return _like_trained
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tiny_config, like_trained, tmp_path_factory):
+    """Such weights for the tiny network."""
     torch.manual_seed(0)
     init_default_scope('mmdet')
-    model = MODELS.build(tiny_config.model).eval()
-    for name, weights in model.state_dict().items():
-        # As if trained: no norm is the identity, and scores are far from each other.
-        if name.endswith('running_var'):
-            weights.uniform_(0.1, 0.5)
-        elif name.endswith(('running_mean', '.bias')):
-            weights.normal_(0, 0.1)
-        elif name.endswith('fc_cls.weight'):
-            weights.normal_(0, 0.5)
-        elif name.endswith('rpn_cls.weight') or name.endswith(
-            ('rpn_reg.weight', 'fc_reg.weight')
-        ):
-            weights.normal_(0, 0.05)
-        elif weights.dim() == 1 and name.endswith('.weight'):
-            weights.uniform_(-1.5, 1.5)
+    model = like_trained(MODELS.build(tiny_config.model))
     path = tmp_path_factory.mktemp('tiny') / 'tiny.pth'
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
     return path

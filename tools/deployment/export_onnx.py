@@ -43,10 +43,13 @@ def main() -> None:
     path = args.out / 'model.onnx'
     try:
         model = init_model(args.config, args.checkpoint, device='cpu')
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+    try:
         print('exporting, which takes a minute or two ...', flush=True)
         differences = export_onnx(model, path)
         runtime = copy_runtime(args.out)
-    except (CheckpointError, ExportError, ImportError, ValueError) as error:
+    except (ExportError, ImportError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     except OSError as error:
         raise SystemExit(f'error: {args.out} cannot be written to: {error}') from error
