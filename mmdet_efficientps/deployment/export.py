@@ -427,7 +427,8 @@ def _differences(
     every = rpn_head.test_cfg.copy()
     every.update(nms_pre=-1, nms=None, max_per_img=image.numel(), min_bbox_size=-1)
     nms_pre = rpn_head.test_cfg.get('nms_pre', -1)
-    levels, start = [], 0
+    levels: list[Tensor] = []
+    start = 0
     for logits, deltas, anchors in zip(
         exported.rpn_logits, exported.rpn_deltas, priors, strict=True
     ):
