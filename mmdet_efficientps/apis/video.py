@@ -371,7 +371,7 @@ class VideoWriter:
 
     The file has its name only when it is complete: :meth:`close` gives it, which
     ``with`` does unless there was an error. Of a run that is killed, only a hidden
-    temporary file is left. A video cannot be appended to: it is drawn again from
+    temporary file is left. A video cannot be appended to: it is drawn again, from
     results that were stored frame by frame.
 
     H.264 in 4:2:0 has an even width and height: of an odd image the last column or row
