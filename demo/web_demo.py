@@ -49,6 +49,7 @@ from mmdet_efficientps.apis.uploads import (
 from mmdet_efficientps.apis.video import VideoFrame
 from mmdet_efficientps.structures.fusion_inputs import FusionInputs
 from mmdet_efficientps.structures.panoptic import encode_panoptic_png
+from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 from mmdet_efficientps.visualization.report import shrink, to_webp
 
 logger = logging.getLogger('web_demo')
@@ -370,7 +371,7 @@ def _downloads(address: str, name: str, **files: str) -> list[dict[str, str]]:
     stem = Path(name).stem
     return [
         {
-            'label': f'Download {label.replace("_", " ")}',
+            'label': label.replace('_', ' '),
             'address': f'{address}/{file}',
             'file': f'{stem}_{file}'
             if label == 'overlay'
@@ -494,17 +495,15 @@ def build_page(demo: WebDemo, title: str) -> Any:
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=False) as page:
         gr.Markdown(
             f'# {title}\n'
-            'Drop an image or a short video. Point at a segment, or tap on it, to see '
-            'what it is.'
+            f'Drop an image (up to {limits.megapixels:g} megapixels) or a short video '
+            f'(up to {limits.video_seconds:g} s), of up to {limits.megabytes:g} MB. '
+            'Point at a segment, or tap on it, to see what it is.'
         )
         token = gr.State(None, time_to_live=KEEP_SECONDS)
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 upload = gr.File(
-                    label=(
-                        f'Image (up to {limits.megapixels:g} megapixels) or video (up '
-                        f'to {limits.video_seconds:g} s), up to {limits.megabytes:g} MB'
-                    ),
+                    label='Image or video',
                     height=130,
                     elem_id='upload',
                 )
@@ -697,6 +696,25 @@ def find_model(path: str | Path) -> Path:
     return found[-1]
 
 
+def make_server(app: Any) -> Any:
+    """Prepare the server.
+
+    Args:
+        app: Of :func:`create_app`.
+
+    Returns:
+        uvicorn.Server: Not yet running.
+    """
+    import uvicorn
+
+    # Pages that are open hold a connection, which the end need not wait for.
+    return uvicorn.Server(
+        uvicorn.Config(
+            app, log_level='warning', access_log=False, timeout_graceful_shutdown=1
+        )
+    )
+
+
 def serve(app: Any, host: str, port: int) -> None:
     """Serve the page until it is stopped.
 
@@ -708,16 +726,13 @@ def serve(app: Any, host: str, port: int) -> None:
     Raises:
         OSError: If that is taken.
     """
-    import uvicorn
-
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         shown = f'[{host}]' if ':' in host else host
         print(f'\nOpen http://{shown}:{listener.getsockname()[1]}/ (Ctrl+C stops it)')
-        config = uvicorn.Config(app, log_level='warning', access_log=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(app).run(sockets=[listener])
 
 
 def parse_args() -> argparse.Namespace:
@@ -779,7 +794,7 @@ def main() -> None:
         )
         app = create_app(inferencer, folder, limits, args.title)
         serve(app, args.host, args.port)
-    except (OSError, ValueError, TypeError) as error:
+    except (CheckpointError, OSError, TypeError, ValueError) as error:
         raise SystemExit(f'web_demo.py: {error}') from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

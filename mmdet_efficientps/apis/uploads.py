@@ -46,7 +46,7 @@ class UploadLimits:
         """
         if num_pixels > 1e6 * self.megapixels:
             raise UploadError(
-                f'{name} has {num_pixels / 1e6:.1f} megapixels, and this page takes '
+                f'{name} has {num_pixels / 1e6:.4g} megapixels, and this page takes '
                 f'{self.megapixels:g} at most: make it smaller'
             )
 

@@ -3,14 +3,13 @@
 
 const whole = (number) => Math.round(number).toLocaleString('en');
 
-/** What a segment is, in two lines. */
+/** What a segment is: its class, its score and its area. */
 const describe = (segment, record) => {
   const { name, isthing } = record.classes[segment.label];
-  const score = segment.score == null
-    ? (isthing ? 'score not known' : 'stuff has no score')
-    : `score ${segment.score.toFixed(2)}`;
-  const share = percent(segment.area / (record.width * record.height));
-  return { name, facts: `${score}, area ${whole(segment.area)} pixels (${share} %)` };
+  const score = segment.score == null ? null : segment.score.toFixed(2);
+  const share = `${percent(segment.area / (record.width * record.height))} %`;
+  const said = score || (isthing ? 'not known' : 'none, it is stuff');
+  return { name, score, share, facts: [`Score: ${said}`, `Area: ${whole(segment.area)} pixels, ${share}`] };
 };
 
 class SegmentView {
@@ -69,6 +68,7 @@ class SegmentView {
     this.paint();
     this.mark(0);
     this.tip.hidden = true;
+    this.tip.replaceChildren('Tap on a segment to see what it is.');
   }
 
   head(record) {
@@ -78,7 +78,7 @@ class SegmentView {
   }
 
   downloads(record) {
-    return el('div', { class: 'view-bar' }, record.downloads.map(({ label, address, file }) => (
+    return el('div', { class: 'view-bar' }, 'Download', record.downloads.map(({ label, address, file }) => (
       el('a', { class: 'plain', href: address, download: file }, label))));
   }
 
@@ -96,9 +96,9 @@ class SegmentView {
       // A finger that is lifted leaves, too; what it chose stays.
       onpointerleave: (event) => { if (event.pointerType === 'mouse') this.leave(); },
     }, el('img', { src: this.record.photo, alt: `Photograph ${this.record.name}` }),
-    this.overlay, this.marker, this.tip);
-    this.controls = el('div', { style: 'display: grid; gap: 12px' });
-    this.root.replaceChildren(this.stage, this.controls);
+    this.overlay, this.marker);
+    this.controls = el('div', { class: 'view-controls' });
+    this.root.replaceChildren(el('div', { class: 'view-frame' }, this.stage, this.tip), this.controls);
   }
 
   makeControls() {
@@ -118,7 +118,7 @@ class SegmentView {
       this.paint();
     };
     this.rows = record.segments.map((segment, k) => {
-      const { name, facts } = describe(segment, record);
+      const { name, score, share } = describe(segment, record);
       return el('button', {
         type: 'button',
         'aria-pressed': 'false',
@@ -126,7 +126,8 @@ class SegmentView {
         onmouseleave: () => this.mark(this.chosen),
         onfocus: () => this.mark(k + 1),
         onclick: () => { this.chosen = this.chosen === k + 1 ? 0 : k + 1; this.mark(this.chosen); },
-      }, swatch(segment.color), el('span', { class: 'grow' }, name), el('span', { class: 'muted' }, facts));
+      }, swatch(segment.color), el('span', { class: 'grow' }, name),
+      el('span', {}, score), el('span', { class: 'share' }, share));
     });
     return [
       this.head(record),
@@ -143,9 +144,17 @@ class SegmentView {
         el('button', { type: 'button', class: 'plain', onclick: all(true) }, 'All classes'),
         el('button', { type: 'button', class: 'plain', onclick: all(false) }, 'None')),
       el('div', { class: 'view-classes' }, boxes),
-      el('div', {}, el('h3', {}, `${record.segments.length} segments`),
-        el('div', { class: 'view-list' }, this.rows)),
+      el('div', {}, el('h3', {}, `${record.segments.length} segments: score and share of the area`),
+        el('div', { class: 'view-list' }, this.listed())),
     ];
+  }
+
+  /** The rows in order: things before stuff, large ones first. */
+  listed() {
+    const { segments, classes } = this.record;
+    return segments.map((segment, k) => ({ segment, row: this.rows[k] })).sort((a, b) => (
+      classes[b.segment.label].isthing - classes[a.segment.label].isthing
+      || b.segment.area - a.segment.area)).map(({ row }) => row);
   }
 
   /** Pixels that touch another segment, sides and corners. */
@@ -220,13 +229,15 @@ class SegmentView {
     this.mark(number);
     const segment = this.record.segments[number - 1];
     const { name, facts } = segment ? describe(segment, this.record)
-      : { name: 'void', facts: 'nothing was predicted here' };
-    this.tip.replaceChildren(el('strong', {}, name), facts);
+      : { name: 'void', facts: ['Nothing was predicted here'] };
+    this.tip.replaceChildren(el('strong', {}, name), ...facts.map((fact) => el('div', {}, fact)));
     this.tip.hidden = false;
     // Beside the pointer, on the side where there is room.
     const { offsetWidth, offsetHeight } = this.tip;
     const place = (at, size, room) => Math.max(0, at + 14 + size <= room ? at + 14 : at - 14 - size);
-    this.tip.style.transform = `translate(${Math.min(place(left, offsetWidth, frame.width), Math.max(frame.width - offsetWidth, 0))}px, ${place(top, offsetHeight, frame.height)}px)`;
+    const [across, down] = [place(left, offsetWidth, frame.width), place(top, offsetHeight, frame.height)];
+    this.tip.style.left = `${this.stage.offsetLeft + across}px`;
+    this.tip.style.top = `${down}px`;
   }
 
   leave() {
