@@ -596,7 +596,8 @@ def create_app(
         title (str): Heading of the page.
 
     Returns:
-        Doorkeeper: ASGI application; its ``demo`` is the :class:`WebDemo`.
+        Doorkeeper: ASGI application; its ``demo`` is the :class:`WebDemo`, its ``page``
+        Gradio's application.
     """
     folder = Path(folder)
     limits = limits or UploadLimits()
@@ -662,6 +663,7 @@ def create_app(
     )
     keeper = Doorkeeper(app)
     keeper.demo = demo
+    keeper.page = app.routes[-1].app
     return keeper
 
 
@@ -707,10 +709,15 @@ def make_server(app: Any) -> Any:
     """
     import uvicorn
 
-    # Pages that are open hold a connection, which the end need not wait for.
-    return uvicorn.Server(
+    class PageServer(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Tell the open pages, each of which holds a connection."""
+            app.page.stop_event.set()
+            await super().shutdown(sockets)
+
+    return PageServer(
         uvicorn.Config(
-            app, log_level='warning', access_log=False, timeout_graceful_shutdown=1
+            app, log_level='warning', access_log=False, timeout_graceful_shutdown=2
         )
     )
 
