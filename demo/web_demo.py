@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 
 from mmdet_efficientps.apis import PanopticInferencer, PanopticResult
+from mmdet_efficientps.apis.image_inputs import is_video
 from mmdet_efficientps.apis.panoptic_inferencer import is_out_of_memory
 from mmdet_efficientps.apis.segment_view import (
     VIEW_SCRIPT,
@@ -43,7 +44,6 @@ from mmdet_efficientps.apis.uploads import (
     UploadedVideo,
     UploadError,
     UploadLimits,
-    is_video,
     read_uploaded_image,
 )
 from mmdet_efficientps.apis.video import VideoFrame
@@ -248,20 +248,18 @@ class WebDemo:
         return Kept(visitor, path.name, image, inputs, notes, seconds)
 
     def _predict_video(self, path: Path, visitor: str, progress: Any) -> Kept:
-        frames = UploadedVideo(path, self.limits)
+        video = UploadedVideo(path, self.limits)
         out = self.folder / 'videos' / f'{secrets.token_urlsafe(24)}.mp4'
 
-        def draw(frame: VideoFrame) -> np.ndarray | None:
-            frames.check(frame)
+        def draw(frame: VideoFrame) -> np.ndarray:
             if progress is not None:
-                progress((frame.index, frames.num_frames), desc='Frames', unit='frames')
-            if frame.image is None:
-                return None
+                done = frame.index, video.reader.num_frames
+                progress(done, desc='Frames', unit='frames')
             (inputs,) = self.inferencer.predict_fusion_inputs([frame.image])
             return self.inferencer.fuse(inputs).draw(frame.image)
 
         start = time.perf_counter()
-        notes = frames.redraw(out, draw)
+        notes = video.redraw(out, draw)
         seconds = time.perf_counter() - start
         return Kept(visitor, path.name, notes=notes, seconds=seconds, video=out)
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .image_inputs import read_image, to_bgr
-from .video import VIDEO_SUFFIXES, VideoFrame, VideoReader, redraw_video
+from .video import VideoFrame, VideoReader, VideoWriter
 
 
 class UploadError(ValueError):
@@ -49,11 +49,6 @@ class UploadLimits:
                 f'{name} has {num_pixels / 1e6:.4g} megapixels, and this page takes '
                 f'{self.megapixels:g} at most: make it smaller'
             )
-
-
-def is_video(path: str | Path) -> bool:
-    """Tell by its name whether a file is a video."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def check_bytes(path: str | Path, limits: UploadLimits) -> None:
@@ -157,7 +152,7 @@ class UploadedVideo:
         limits (UploadLimits): What is taken.
 
     Attributes:
-        num_frames (int | None): What the file says; None if it does not.
+        reader (VideoReader): Its frames.
 
     Raises:
         UploadError: If it is too large or long, or no video.
@@ -168,7 +163,7 @@ class UploadedVideo:
         self.limits = limits
         check_bytes(self.path, limits)
         try:
-            reader = VideoReader(self.path)
+            self.reader = reader = VideoReader(self.path)
         except ImportError as error:
             raise UploadError(
                 f'{self.path.name} is a video, and this server takes images alone: the '
@@ -177,44 +172,40 @@ class UploadedVideo:
         except (OSError, ValueError) as error:
             raise UploadError(self._own_words(error)) from error
         limits.check_size(self.path.name, reader.size[0] * reader.size[1])
-        self.num_frames = reader.num_frames
-        if self.num_frames is not None:
-            self._check(self.num_frames, float(self.num_frames / reader.fps))
+        # Not all files tell; the others are watched while they are drawn.
+        if reader.num_frames is not None:
+            self._check(reader.num_frames, float(reader.num_frames / reader.fps))
 
-    def check(self, frame: VideoFrame) -> None:
-        """Refuse a frame that is beyond what is taken.
-
-        Args:
-            frame (VideoFrame): The frame; the file may not have told how many come.
-
-        Raises:
-            UploadError: If it is.
-        """
-        self._check(frame.index + 1, frame.time)
-
-    def redraw(
-        self, out: Path, draw: Callable[[VideoFrame], np.ndarray | None]
-    ) -> list[str]:
+    def redraw(self, out: Path, draw: Callable[[VideoFrame], np.ndarray]) -> list[str]:
         """Write the video with something drawn on it.
 
         Args:
             out (Path): File to write, ``.mp4``.
-            draw (Callable[[VideoFrame], np.ndarray | None]): As for
-                :func:`~mmdet_efficientps.apis.video.redraw_video`.
+            draw (Callable[[VideoFrame], np.ndarray]): Gives the picture of a frame that
+                is not broken, of the same size, uint8, BGR.
 
         Returns:
             list[str]: What the user should know about how it was read.
 
         Raises:
-            UploadError: If it cannot be read to its end, or ``draw`` refuses a frame.
+            UploadError: If it is too long, or cannot be read to its end.
         """
+        reader, problems = self.reader, []
         try:
-            problems = redraw_video(self.path, out, draw)
+            with VideoWriter(
+                out, reader.fps, reader.size, self.path, reader.pixel_aspect
+            ) as writer:
+                for frame in reader:
+                    self._check(frame.index + 1, frame.time)
+                    if frame.image is None:
+                        problems.append(self._own_words(frame.problem))
+                    else:
+                        writer.write(draw(frame), frame.time)
         except UploadError:
             raise
         except ValueError as error:
             raise UploadError(self._own_words(error)) from error
-        return [self._own_words(problem) for problem in problems]
+        return problems
 
     def _check(self, num_frames: int, seconds: float) -> None:
         limits, name = self.limits, self.path.name
