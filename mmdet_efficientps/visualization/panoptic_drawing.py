@@ -69,6 +69,37 @@ def panoptic_overlay(
     return overlay
 
 
+def segment_colors(codes: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Give every segment its color: instances have shades of that of their class.
+
+    Example::
+
+        >>> segment_colors(np.array([0, 1000, 1]), [(100, 0, 0)]).round().tolist()
+        [[100.0, 0.0, 0.0], [112.0, 6.0, 6.0], [0.0, 0.0, 0.0]]
+
+    Args:
+        codes (np.ndarray): Class + instance * INSTANCE_OFFSET, shape (N, ), int; a
+            class beyond the palette is void.
+        palette (Sequence[Sequence[int]]): RGB color of every class.
+
+    Returns:
+        np.ndarray: RGB, shape (N, 3), float32 in 0..255, black for void.
+    """
+    classes, instances = codes % INSTANCE_OFFSET, codes // INSTANCE_OFFSET
+    void = classes >= len(palette)
+    colors = np.asarray([*palette, _BLACK], dtype=np.float32)[
+        np.where(void, len(palette), classes)
+    ]
+    # Shades around the class color; the golden ratio spreads neighbours apart.
+    shade = 0.75 + 0.5 * (instances * 0.618034 % 1.0)
+    colors = np.where(
+        instances[:, None] > 0,
+        colors * shade[:, None] + 20 * (shade[:, None] - 0.75),
+        colors,
+    ).clip(0, 255)
+    return colors.astype(np.float32)
+
+
 def _color_segments(
     panoptic: np.ndarray, palette: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -84,23 +115,13 @@ def _color_segments(
     """
     values, index = np.unique(panoptic, return_inverse=True)
     index = index.reshape(panoptic.shape)
-    classes, instances = values % INSTANCE_OFFSET, values // INSTANCE_OFFSET
-    void = classes >= len(palette)
-    colors = np.asarray([*palette, _BLACK], dtype=np.float32)[
-        np.where(void, len(palette), classes)
-    ]
-    # Shades around the class color; the golden ratio spreads neighbours apart.
-    shade = 0.75 + 0.5 * (instances * 0.618034 % 1.0)
-    colors = np.where(
-        instances[:, None] > 0,
-        colors * shade[:, None] + 20 * (shade[:, None] - 0.75),
-        colors,
-    ).clip(0, 255)
+    colors = segment_colors(values, palette)
 
     # An outline is a pixel of an instance that touches another segment.
     core = index.astype(np.float32)
     edge = cv2.dilate(core, np.ones((3, 3))) != cv2.erode(core, np.ones((3, 3)))
-    return colors.astype(np.float32)[index], edge & (instances[index] > 0)
+    is_instance = values >= INSTANCE_OFFSET
+    return colors[index], edge & is_instance[index]
 
 
 def draw_legend(

@@ -16,7 +16,7 @@ from .colors import choose_colors
 from .encoding import decode_panoptic_seg, encode_panoptic
 from .ids import MAX_ID, VOID_ID, constant_runs, id2rgb, index_segments, rgb2id
 from .output_folder import Journal, PanopticOutput
-from .png import read_panoptic_png, write_panoptic_png
+from .png import encode_panoptic_png, read_panoptic_png, write_panoptic_png
 
 __all__ = [
     'MAX_ID',
@@ -33,6 +33,7 @@ __all__ = [
     'decode_panoptic_seg',
     'default_png_folder',
     'encode_panoptic',
+    'encode_panoptic_png',
     'id2rgb',
     'index_segments',
     'path_inside',

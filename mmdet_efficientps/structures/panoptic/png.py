@@ -56,6 +56,28 @@ def read_panoptic_png(
     return ids
 
 
+def encode_panoptic_png(ids: np.ndarray) -> bytes:
+    """Encode segment ids as a panoptic PNG.
+
+    Args:
+        ids (np.ndarray): Segment ids, shape (H, W), integers 0..2**24 - 1, 0 = void.
+
+    Returns:
+        bytes: The file.
+
+    Raises:
+        ValueError: If an id does not fit into three bytes.
+    """
+    if not 0 <= ids.min() <= ids.max() < 2**24:
+        raise ValueError(
+            f'segment ids must be in 0..{2**24 - 1}, got {ids.min()}..{ids.max()}'
+        )
+    # The bytes of a little-endian number are R, G, B and 0.
+    rgba = np.ascontiguousarray(ids, dtype='<i4').view(np.uint8)
+    bgr = cv2.cvtColor(rgba.reshape(*ids.shape, 4), cv2.COLOR_RGBA2BGR)
+    return cv2.imencode('.png', bgr)[1].tobytes()
+
+
 def write_panoptic_png(path: str | Path, ids: np.ndarray) -> None:
     """Write segment ids as a panoptic PNG, whole or not at all.
 
@@ -66,13 +88,9 @@ def write_panoptic_png(path: str | Path, ids: np.ndarray) -> None:
     Raises:
         ValueError: If an id does not fit into three bytes.
     """
-    if not 0 <= ids.min() <= ids.max() < 2**24:
-        raise ValueError(
-            f'{path}: segment ids must be in 0..{2**24 - 1}, got '
-            f'{ids.min()}..{ids.max()}'
-        )
-    # The bytes of a little-endian number are R, G, B and 0.
-    rgba = np.ascontiguousarray(ids, dtype='<i4').view(np.uint8)
-    bgr = cv2.cvtColor(rgba.reshape(*ids.shape, 4), cv2.COLOR_RGBA2BGR)
+    try:
+        content = encode_panoptic_png(ids)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
     with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode('.png', bgr)[1].tobytes())
+        temporary.write_bytes(content)

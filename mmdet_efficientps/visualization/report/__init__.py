@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Pages of pictures and numbers, each one HTML file that needs nothing else."""
 
-from .page import write_page
+from .page import read_assets, write_page
 from .panoptic_report import (
     ImageReport,
     analyse_image,
@@ -15,6 +15,7 @@ __all__ = [
     'analyse_image',
     'class_measure',
     'fit_width',
+    'read_assets',
     'shrink',
     'to_webp',
     'write_page',

@@ -15,6 +15,18 @@ from mmdet_efficientps.utils import atomic_path
 ASSETS = Path(__file__).parent / 'assets'
 
 
+def read_assets(*names: str) -> str:
+    """Join files of which pages are made.
+
+    Args:
+        *names (str): Names in ``assets``.
+
+    Returns:
+        str: Their text.
+    """
+    return ''.join((ASSETS / name).read_text(encoding='utf-8') for name in names)
+
+
 def write_page(
     path: str | Path,
     script: str,
@@ -44,14 +56,11 @@ def write_page(
             number is nan or infinite.
     """
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
-    skeleton = Template((ASSETS / 'page.html').read_text(encoding='utf-8'))
+    skeleton = Template(read_assets('page.html'))
     top = skeleton.substitute(
         title=html.escape(data['title']),
-        style=(ASSETS / 'page.css').read_text(encoding='utf-8'),
-        script=''.join(
-            (ASSETS / name).read_text(encoding='utf-8')
-            for name in ('gallery.js', script)
-        ),
+        style=read_assets('elements.css', 'page.css'),
+        script=read_assets('elements.js', 'gallery.js', script),
         # A name with '</script>' would end the element early.
         data=text.replace('<', '\\u003c'),
     )
