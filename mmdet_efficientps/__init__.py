@@ -24,7 +24,12 @@ from . import (  # noqa: E402
     models,
     visualization,
 )
-from .apis import get_config, init_model, load_config  # noqa: E402
+from .apis import (  # noqa: E402
+    PanopticInferencer,
+    get_config,
+    init_model,
+    load_config,
+)
 from .utils.checkpoint_loading import allow_mmengine_checkpoints  # noqa: E402
 
 allow_mmengine_checkpoints()
@@ -45,6 +50,7 @@ for _former, _name in _FORMER_NAMES.items():
     setattr(sys.modules[_parent], _last, _module)
 
 __all__ = [
+    'PanopticInferencer',
     '__version__',
     'checkpoints',
     'datasets',
