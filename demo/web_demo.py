@@ -407,6 +407,7 @@ class Doorkeeper:
         self.app = app
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        """Answer a request, or pass it on."""
         if scope['type'] == 'lifespan':
             await self.app(scope, receive, send)
             return
@@ -511,7 +512,8 @@ def build_page(demo: WebDemo, title: str) -> Any:
                     css_template=VIEW_STYLE,
                     js_on_load=(
                         f'{VIEW_SCRIPT}\n'
-                        "const view = new SegmentView(element.querySelector('.segment-view'));\n"
+                        "const root = element.querySelector('.segment-view');\n"
+                        'const view = new SegmentView(root);\n'
                         "watch('value', () => view.show(JSON.parse(props.value)));"
                     ),
                     apply_default_css=False,
@@ -649,6 +651,7 @@ def create_app(
         build_page(demo, title),
         path='/',
         theme=theme,
+        css='#view > .html-container { padding: 0; }',
         max_file_size=int(1e6 * limits.megabytes),
         show_error=False,
         footer_links=[],

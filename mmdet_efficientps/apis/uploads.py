@@ -98,8 +98,8 @@ def read_uploaded_image(
         opened = Image.open(path)
     except Image.DecompressionBombError:
         raise UploadError(
-            f'{path.name} has far more pixels than the {limits.megapixels:g} megapixels '
-            'that this page takes: make it smaller'
+            f'{path.name} has far more than the {limits.megapixels:g} megapixels that '
+            'this page takes: make it smaller'
         ) from None
     except Exception as error:  # noqa: BLE001
         # Decoders of broken files raise anything.
