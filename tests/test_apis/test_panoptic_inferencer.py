@@ -251,3 +251,74 @@ def test_another_network_is_refused_in_words():
 def test_wrong_inputs_are_named(inferencer, given, error, words):
     with pytest.raises(error, match=words):
         inferencer(given)
+
+
+def same_logits(inferencer, other, image):
+    """Compare what comes before choices, which hang on the last bit if untrained."""
+    (inputs,), (others,) = (
+        i.predict_fusion_inputs([image]) for i in (inferencer, other)
+    )
+    assert inputs.out_shape == others.out_shape
+    assert inputs.valid_shape == others.valid_shape
+    return torch.allclose(inputs.seg_logits, others.seg_logits, atol=1e-3)
+
+
+def test_a_network_made_faster_predicts_the_same(model, inferencer):
+    plain = PanopticInferencer(model, prepare=False, score_thr=0.05, min_stuff_area=1)
+    assert same_logits(plain, inferencer, random_image())
+    assert plain.fingerprint() != inferencer.fingerprint()
+
+
+def test_images_larger_than_a_tile_are_predicted_in_tiles(model, inferencer):
+    tiled = PanopticInferencer(
+        model, tile=(128, 64), score_thr=0.05, min_stuff_area=1, batch_size=2
+    )
+    small = random_image(60, 120)
+    large = random_image(100, 230)
+    one, other, again = tiled([small, large, small])
+    (expected,) = inferencer(small)
+    assert same(one, expected)
+    assert same(again, expected)
+    assert other.shape == (100, 230)
+    assert tiled.fingerprint() != inferencer.fingerprint()
+    with pytest.raises(ValueError, match='at least 64 pixels'):
+        PanopticInferencer(model, tile=(10, 10))
+
+
+def test_views_of_an_image_are_merged(model, inferencer):
+    tta = PanopticInferencer(model, tta=True, score_thr=0.05, min_stuff_area=1)
+    views = tta.predictor.prepare(random_image())['inputs']
+    assert len(views) == 12
+    (result,) = tta(random_image())
+    assert result.shape == (60, 130)
+    assert result.segments
+    assert tta.fingerprint() != inferencer.fingerprint()
+
+
+def test_an_exported_network_predicts_the_same(tmp_path_factory, small_checkpoint):
+    pytest.importorskip('onnxruntime', reason='pip install onnxruntime')
+    pytest.importorskip('onnxscript', reason='pip install onnx onnxscript')
+    from mmdet_efficientps.deployment import export_onnx
+
+    model = init_model(small_checkpoint, device='cpu')
+    path = tmp_path_factory.mktemp('exported') / 'model.onnx'
+    export_onnx(model, path)
+    settings = {'score_thr': 0.05, 'min_stuff_area': 1, 'instances': True}
+    exported = PanopticInferencer(path, **settings)
+    inferencer = PanopticInferencer(model, **settings)
+    assert exported.classes == inferencer.classes
+    for image in (random_image(), random_image(33, 71, 1)):
+        assert same_logits(exported, inferencer, image)
+        (one,), (other,) = exported(image), inferencer(image)
+        assert one.shape == other.shape == image.shape[:2]
+        assert any(segment.score for segment in one.segments)
+        assert len(one.instances.masks) == len(one.instances.scores)
+    with pytest.raises(ValueError, match='is an exported network'):
+        PanopticInferencer(path, tta=True)
+
+
+def test_a_file_that_is_no_exported_network_is_refused(tmp_path):
+    pytest.importorskip('onnxruntime', reason='pip install onnxruntime')
+    (tmp_path / 'x.onnx').write_bytes(b'no network')
+    with pytest.raises(ValueError, match=r'x\.onnx cannot be loaded'):
+        PanopticInferencer(tmp_path / 'x.onnx')
