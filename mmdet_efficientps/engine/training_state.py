@@ -121,4 +121,7 @@ def _accumulated_gradients(runner: Runner, model: nn.Module) -> dict | None:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    """The model without its wrapper for several processes."""
+    module = model.module if is_model_wrapper(model) else model
+    assert isinstance(module, nn.Module)
+    return module

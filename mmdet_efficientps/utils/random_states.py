@@ -1,5 +1,9 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""The random generators of a process: their states, put aside and set again."""
+"""The random generators of a process: their states, put aside and set again.
+
+Those that transforms, samplers and models draw from by name of their library alone.
+"""
+# ruff: noqa: NPY002 (numpy's old generator is what mmcv and mmdet draw from)
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ def generator_states() -> dict[str, Any]:
         'numpy': [str(name), torch.from_numpy(np.asarray(keys, np.int64)), *rest],
         'torch': torch.get_rng_state(),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         states['cuda'] = torch.cuda.get_rng_state()
     return states
 
@@ -60,7 +64,11 @@ def kept_generators() -> Iterator[None]:
         True
     """
     # Quicker than the above, which is made to be stored: this is done for every image.
-    python, arrays, tensors = random.getstate(), np.random.get_state(), _torch_state()
+    python, arrays, tensors = (
+        random.getstate(),
+        np.random.get_state(),
+        torch.default_generator.get_state(),
+    )
     try:
         yield
     finally:
@@ -92,7 +100,3 @@ def seeded_generators(*seeds: int) -> Iterator[None]:
         np.random.seed(words)
         torch.default_generator.manual_seed(int(words[:2].view(np.uint64)[0] >> 1))
         yield
-
-
-def _torch_state() -> torch.Tensor:
-    return torch.default_generator.get_state()

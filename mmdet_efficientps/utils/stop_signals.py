@@ -74,11 +74,16 @@ def let_workers_outlive_signals(loader: DataLoader) -> None:
 
 def _init_worker(init: Callable[[int], None] | None, worker: int) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _pass_over_once)
+    if hasattr(signal, 'sigwaitinfo'):
+        # A handler is not told who sends; one who waits is. Threads inherit the mask.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     if init is not None:
         init(worker)
 
 
-def _pass_over_once(number: int, frame: FrameType | None) -> None:
-    # The next one is of a parent that waits for its worker.
-    signal.signal(number, signal.SIG_DFL)
+def _end_with_parent() -> None:
+    """Obey a SIGTERM of the process that started this one, and of no other."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 from .checkpoint_loading import CheckpointError, read_checkpoint
 
 

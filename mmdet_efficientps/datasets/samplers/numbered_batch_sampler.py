@@ -26,7 +26,7 @@ class SampleIndex(int):
         number.seeds = tuple(seeds)
         return number
 
-    def __getnewargs__(self) -> tuple:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple:
         """What a worker process makes it from."""
         return int(self), self.seeds
 
@@ -36,8 +36,8 @@ class NumberedBatchSampler(BatchSampler):
     """The batches of any sampler, numbered, from any place on.
 
     The n-th image that a training draws is given (seed, epoch, n), where n counts the
-    images of all processes, for :class:`..SampleSeededDataset` to seed its augmentation
-    by. To go on at a place in an epoch, indices are drawn and dropped, without any data:
+    images of all processes; ``SampleSeededDataset`` seeds its augmentation by that. To
+    go on at a place in an epoch, indices are drawn and dropped, without any data:
     100 000 batches take a fraction of a second. So whatever order the sampler or batch
     sampler of a config gives is the same after a resume.
 

@@ -24,6 +24,7 @@ from mmengine.runner.base_loop import BaseLoop
 
 from mmdet_efficientps.utils.atomic_backend import AtomicLocalBackend  # noqa: F401
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
+from mmdet_efficientps.utils.config_text import parse_config_text
 from mmdet_efficientps.utils.random_states import (
     generator_states,
     set_generator_states,
@@ -35,7 +36,7 @@ from mmdet_efficientps.utils.stop_signals import (
 from mmdet_efficientps.utils.whole_checkpoints import newest_whole_checkpoint
 from mmdet_efficientps.utils.work_dir_lock import claim_work_dir, release_work_dir
 
-from ..config_changes import config_changes, read_config_text
+from ..config_changes import config_changes
 from ..training_state import (
     TRAINING_STATE,
     collect_training_state,
@@ -68,6 +69,12 @@ class ResumableCheckpointHook(CheckpointHook):
         *args: Arguments of MMEngine's ``CheckpointHook``.
         **kwargs: Arguments of MMEngine's ``CheckpointHook``.
     """
+
+    backend_args: dict | None
+    keep_ckpt_ids: deque
+    max_keep_ckpts: int
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -217,7 +224,7 @@ class ResumableCheckpointHook(CheckpointHook):
         if limit > 0:
             ids = [other for other in ids if other != step] + [step]
             ids, outdated = ids[-limit:], ids[:-limit]
-            # With the outdated: after a kill before they are gone, a resume removes them.
+            # With the outdated: if a kill spares them, a resume removes them.
             runner.message_hub.update_info('keep_ckpt_ids', outdated + ids)
         at_signal = runner.message_hub.runtime_info.pop(_AT_SIGNAL, None)
         self.max_keep_ckpts = -1
@@ -260,9 +267,9 @@ class ResumableCheckpointHook(CheckpointHook):
             else:
                 now = self.best_ckpt_path_dict[key] or path
                 self.best_ckpt_path_dict[key] = now
-            if path and now != path and is_main_process():
-                if self.file_backend.isfile(path):
-                    self.file_backend.remove(path)
+            gone = path if now != path and is_main_process() else None
+            if gone and self.file_backend.isfile(gone):
+                self.file_backend.remove(gone)
 
     def _save_with_state(self, runner: Runner, meta: dict[str, int], save: Any) -> None:
         """Save a checkpoint with the state of the training."""
@@ -363,9 +370,11 @@ class ResumableCheckpointHook(CheckpointHook):
         current = runner.cfg.pretty_text
         try:
             changes = config_changes(text, current)
-            old, new = read_config_text(text), read_config_text(current)
-        except SyntaxError:
-            runner.logger.warning('The config in the checkpoint cannot be read')
+            old, new = parse_config_text(text), parse_config_text(current)
+        except ValueError as error:
+            runner.logger.warning(
+                f'The config in the checkpoint cannot be compared: {error}'
+            )
             return
         if not changes:
             return

@@ -46,22 +46,22 @@ def build_numbered_loader(runner: Runner, config: dict) -> DataLoader:
         drop_last=config.pop('drop_last', False),
         seed=runner.seed,
     )
-    dataset = dict(type=SampleSeededDataset, dataset=config['dataset'])
+    dataset: Any = dict(type=SampleSeededDataset, dataset=config['dataset'])
     if not isinstance(config['dataset'], dict):
-        dataset = SampleSeededDataset(config['dataset'])  # type: ignore[assignment]
+        dataset = SampleSeededDataset(config['dataset'])
     loader = Runner.build_dataloader(
         config | dict(dataset=dataset, batch_sampler=batch_sampler),
         seed=runner.seed,
         diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
     )
-    if len(loader.dataset) == 0:  # type: ignore[arg-type]
+    if len(loader.dataset) == 0:
         raise ValueError(
             'train_dataloader.dataset has no image left to train on: look at its '
             'filter_cfg, ann_file and data_root'
         )
     if len(loader) == 0:
         raise ValueError(
-            f'train_dataloader.dataset has {len(loader.dataset)} images, '  # type: ignore[arg-type]
+            f'train_dataloader.dataset has {len(loader.dataset)} images, '
             'too few for one batch: take a smaller batch_size, or drop_last=False'
         )
     return loader
@@ -100,12 +100,12 @@ class _ResumableLoop(BaseLoop):
         Returns:
             bool: Whether there is one.
         """
-        step = bisect.bisect(self.dynamic_milestones, count + 1)  # type: ignore[attr-defined]
-        interval = self.dynamic_intervals[step - 1]  # type: ignore[attr-defined]
-        last = self.max_iters if self.counts == 'iterations' else self.max_epochs  # type: ignore[attr-defined]
+        step = bisect.bisect(self.dynamic_milestones, count + 1)
+        interval = self.dynamic_intervals[step - 1]
+        last = self.max_iters if self.counts == 'iterations' else self.max_epochs
         return (
             self.runner.val_loop is not None
-            and count >= self.val_begin  # type: ignore[attr-defined]
+            and count >= self.val_begin
             and (count % interval == 0 or count == last)
         )
 
@@ -141,7 +141,7 @@ class ResumableIterBasedTrainLoop(_ResumableLoop, IterBasedTrainLoop):
 
     def __init__(self, runner: Runner, dataloader: dict, **kwargs: Any) -> None:
         loader = build_numbered_loader(runner, dataloader)
-        super().__init__(runner, _Unstarted(loader), **kwargs)  # type: ignore[arg-type]
+        super().__init__(runner, _Unstarted(loader), **kwargs)
         self.dataloader = loader
         self.dataloader_iterator = self._batches()
 
@@ -150,7 +150,7 @@ class ResumableIterBasedTrainLoop(_ResumableLoop, IterBasedTrainLoop):
         while True:
             yield from self._start_epoch()
 
-    def run(self) -> torch.nn.Module:  # type: ignore[override]
+    def run(self) -> torch.nn.Module:
         """Train.
 
         Returns:
@@ -189,7 +189,7 @@ class ResumableEpochBasedTrainLoop(_ResumableLoop, EpochBasedTrainLoop):
 
     def __init__(self, runner: Runner, dataloader: dict, **kwargs: Any) -> None:
         loader = build_numbered_loader(runner, dataloader)
-        if isinstance(loader.batch_sampler.sampler, InfiniteSampler):  # type: ignore[union-attr]
+        if isinstance(getattr(loader.batch_sampler, 'sampler', None), InfiniteSampler):
             raise ValueError(
                 'the sampler of train_dataloader never ends an epoch and train_cfg '
                 "counts epochs: set train_dataloader.sampler.type='DefaultSampler', or "
