@@ -8,7 +8,14 @@ from typing import Any
 from mmdet_efficientps.utils.config_text import parse_config_text
 
 # What a run is told on its way, and where it runs.
-_NOT_OF_THE_TRAINING = ('resume', 'load_from', 'work_dir', 'launcher', 'log_level')
+_NOT_OF_THE_TRAINING = (
+    'resume',
+    'load_from',
+    'work_dir',
+    'launcher',
+    'log_level',
+    'experiment_name',
+)
 _MISSING = object()
 
 

@@ -38,7 +38,7 @@ class LossRecordHook(Hook):
     ) -> None:
         """Add a line."""
         record = {'iter': runner.iter + 1}
-        record |= {key: float(value) for key, value in (outputs or {}).items()}
+        record |= {key: value.item() for key, value in (outputs or {}).items()}
         path = Path(self.file or Path(runner.work_dir, 'losses.jsonl'))
         with path.open('a') as file:
             file.write(json.dumps(record) + '\n')
