@@ -11,6 +11,13 @@ from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_conf
 from mmdet_efficientps.engine import check_sync_bn
 from mmdet_efficientps.utils.work_dir_lock import claim_work_dir
 
+# Variable with the number of a process.
+_RANK_OF_LAUNCHER = {
+    'pytorch': 'RANK',
+    'slurm': 'SLURM_PROCID',
+    'mpi': 'OMPI_COMM_WORLD_RANK',
+}
+
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line; the arguments are those of mmdet's tools/train.py."""
@@ -56,7 +63,8 @@ def main() -> None:
                 f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}'
             )
         cfg.auto_scale_lr.enable = True
-    if int(os.environ.get('RANK', 0)) == 0:
+    rank = os.environ.get(_RANK_OF_LAUNCHER.get(args.launcher, ''), 0)
+    if int(rank) == 0:
         try:
             # The checkpoint hook claims it too, but only when the runner has written
             # its first files.
@@ -64,8 +72,8 @@ def main() -> None:
         except OSError as error:
             raise SystemExit(f'error: {error.strerror or error}') from error
     if args.resume == 'auto':
-        # The newest whole checkpoint is found by the checkpoint hook.
-        cfg.resume, cfg.load_from = True, None
+        # The checkpoint hook finds the newest whole one, or begins as it would without.
+        cfg.resume, cfg.load_from, cfg.start_from = True, None, cfg.get('load_from')
     elif args.resume is not None:
         cfg.resume, cfg.load_from = True, args.resume
     Runner.from_cfg(cfg).train()

@@ -11,6 +11,7 @@ from mmdet_efficientps.utils.config_text import parse_config_text
 _NOT_OF_THE_TRAINING = (
     'resume',
     'load_from',
+    'start_from',
     'work_dir',
     'launcher',
     'log_level',

@@ -59,8 +59,9 @@ class ResumableCheckpointHook(CheckpointHook):
       new one is written, not before.
     - SIGTERM and SIGUSR1 end the run with exit status 143 and 138 after a checkpoint
       of the running iteration; a second one, two seconds later or more, at once.
-    - ``resume`` without a checkpoint takes the newest whole one; what has changed in
-      the config is said.
+    - ``resume`` without a checkpoint takes the newest whole one; if there is none,
+      training begins, with the weights of ``start_from`` if the config names any. What
+      has changed in the config is said.
     - A validation leaves the random generators as they were. One that had begun or was
       due when the run ended is done first when it is resumed.
     - Two trainings do not share a work folder.
@@ -114,6 +115,7 @@ class ResumableCheckpointHook(CheckpointHook):
                     'from: training begins at the start'
                 )
                 runner._resume = False
+                runner._load_from = runner.cfg.get('start_from')
             else:
                 runner._load_from = str(found[0])
                 runner.logger.info(f'Resuming from {found[0]}')
