@@ -549,7 +549,10 @@ def one_of_two(rank, port, folder, call_at, resume):
         folder,
         validate=4,
         launcher='pytorch',
-        model_wrapper_cfg=dict(type='MMDistributedDataParallel'),
+        # What MMEngine takes where there are GPUs.
+        model_wrapper_cfg=dict(
+            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+        ),
         optim_wrapper=dict(
             type='OptimWrapper',
             optimizer=dict(type='SGD', lr=0.05, momentum=0.9),
