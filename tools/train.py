@@ -2,12 +2,21 @@
 """Train a network from a config: ``python tools/train.py CONFIG [options]``."""
 
 import argparse
+import os
 
 import torch
 from mmengine.runner import Runner
 
 from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
 from mmdet_efficientps.engine import check_sync_bn
+from mmdet_efficientps.utils.work_dir_lock import claim_work_dir
+
+# Variable with the number of a process.
+_RANK_OF_LAUNCHER = {
+    'pytorch': 'RANK',
+    'slurm': 'SLURM_PROCID',
+    'mpi': 'OMPI_COMM_WORLD_RANK',
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,7 +38,8 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint, by default the latest in the work folder',
+        help='go on from a checkpoint, by default the newest whole one in the work '
+        'folder',
     )
     return parser.parse_args()
 
@@ -53,10 +63,19 @@ def main() -> None:
                 f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume = True
-        if args.resume != 'auto':
-            cfg.load_from = args.resume
+    rank = os.environ.get(_RANK_OF_LAUNCHER.get(args.launcher, ''), 0)
+    if int(rank) == 0:
+        try:
+            # The checkpoint hook claims it too, but only when the runner has written
+            # its first files.
+            claim_work_dir(cfg.work_dir)
+        except OSError as error:
+            raise SystemExit(f'error: {error.strerror or error}') from error
+    if args.resume == 'auto':
+        # The checkpoint hook finds the newest whole one, or begins as it would without.
+        cfg.resume, cfg.load_from, cfg.start_from = True, None, cfg.get('load_from')
+    elif args.resume is not None:
+        cfg.resume, cfg.load_from = True, args.resume
     Runner.from_cfg(cfg).train()
 
 

@@ -1,7 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Data sets and their transforms."""
 
-from . import transforms
+from . import samplers, transforms
 from .cityscapes_panoptic import CityscapesPanopticDataset
 from .idd_panoptic import IDDPanopticDataset
 from .kitti_panoptic import KITTIPanopticDataset
@@ -10,6 +10,7 @@ from .mapillary_vistas_panoptic import (
     MapillaryVistasV2PanopticDataset,
 )
 from .panoptic_dataset import PanopticDataset
+from .sample_seeded_dataset import SampleSeededDataset
 
 __all__ = [
     'CityscapesPanopticDataset',
@@ -18,5 +19,7 @@ __all__ = [
     'MapillaryVistasV1PanopticDataset',
     'MapillaryVistasV2PanopticDataset',
     'PanopticDataset',
+    'SampleSeededDataset',
+    'samplers',
     'transforms',
 ]
