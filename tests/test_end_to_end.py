@@ -305,7 +305,7 @@ def test_one_test_gives_the_numbers_of_every_table(setting, run):
 
 
 def augmented_test(setting, run, *options):
-    """Metrics of tools/test.py --tta."""
+    """Metrics of tools/test.py --tta with some options."""
     work_dir = setting.folder / f'augmented_{len(options)}'
     command(
         'test.py',
@@ -320,11 +320,10 @@ def test_views_of_several_scales_score_otherwise(setting, run):
     measured = {key for key in run.metrics if 'time' not in key}
     assert measured <= metrics.keys()
     assert metrics['panoptic/PQ'] != run.metrics['panoptic/PQ']
-    # What has been learnt is there: an untrained network finds next to nothing.
-    assert metrics['semantic/mIoU'] > run.metrics['semantic/mIoU'] / 2
 
 
 def test_one_view_scores_what_the_test_did(setting, run):
+    """So the wrapped network has the weights of the checkpoint."""
     metrics = augmented_test(
         setting,
         run,
