@@ -17,7 +17,9 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -794,6 +796,8 @@ def main() -> None:
         args.max_video_seconds,
         args.max_video_frames,
     )
+    # Ends as Ctrl+C does, so that no upload is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     folder = Path(tempfile.mkdtemp(prefix='panoptic_page_'))
     try:
         model = args.model if args.weights else find_model(args.model)
