@@ -512,8 +512,8 @@ def broken_rules(
     rest &= scores >= 0
     overlaps = bbox_overlaps(boxes[chosen], boxes, eps=1e-12)
     if not cfg.nms.get('class_agnostic', False):
-        overlaps[groups[chosen][:, None] != groups] = -1
-    among = overlaps[:, chosen].fill_diagonal_(-1)
+        overlaps[groups[chosen][:, None] != groups] = 0
+    among = overlaps[:, chosen].fill_diagonal_(0)
     broken = (among - threshold).clamp(min=0).flatten()
     if rest.any():
         if not len(chosen):

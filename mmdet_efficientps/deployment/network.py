@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule, fuse_conv_bn
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmcv.ops import RoIAlign, nms, roi_align
 from mmdet.models.dense_heads import RPNHead
@@ -36,8 +35,8 @@ from mmdet_efficientps.models import (
     EfficientPSSemanticHead,
     InclusiveDeltaXYWHBBoxCoder,
     InclusiveRoIExtractor,
-    InPlaceABN,
 )
+from mmdet_efficientps.models.inference import fold_norms
 from mmdet_efficientps.models.seg_heads.efficientps_semantic_head import MC
 
 # Sides of the network input are multiples of this.
@@ -600,26 +599,12 @@ def with_plain_layers(model: nn.Module) -> nn.Module:
         of even sizes.
     """
     model = revert_sync_batchnorm(copy.deepcopy(model).eval())
-    for block in [m for m in model.modules() if isinstance(m, ConvModule)]:
-        if isinstance(norm := block.norm if block.with_norm else None, InPlaceABN):
-            _make_norm_plain(block, norm)
-    model = fuse_conv_bn(model)
+    fold_norms(model)
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, Conv2dAdaptivePadding):
                 setattr(parent, name, _plain_conv(layer))
     return model
-
-
-def _make_norm_plain(block: ConvModule, norm: InPlaceABN) -> None:
-    """Give a block a batch norm and an activation in place of an iABN."""
-    plain = nn.BatchNorm2d(norm.num_features, norm.eps).to(norm.weight)
-    plain.load_state_dict(norm.state_dict())
-    plain.weight = nn.Parameter(norm.weight.detach().abs() + norm.eps)
-    setattr(block, block.norm_name, plain.eval())
-    if norm.activation == 'leaky_relu':
-        block.activate = nn.LeakyReLU(norm.activation_param)
-        block.with_activation = True
 
 
 def _plain_conv(layer: Conv2dAdaptivePadding) -> nn.Module:

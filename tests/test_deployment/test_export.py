@@ -273,7 +273,7 @@ GROUPS = torch.tensor([0, 0, 0, 0, 1])
         ([0, 3, 4], {}, 0.2),
         # Box 0 overlaps better ones only by less: instead of box 1 it had to be chosen.
         ([1, 3, 4], {}, 0.1),
-        ([0, 2, 3], {}, math.inf),
+        ([0, 2, 3], {}, 0.7),
         ([0, 0, 2, 3, 4], {}, math.inf),
         ([], {}, math.inf),
         ([0, 2, 3], dict(max_per_img=3), 0),
