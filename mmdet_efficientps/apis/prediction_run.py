@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,6 +78,8 @@ def predict_to_folder(
     out = Path(out)
     source = _Source(inputs, out)
     check_output(out, source.files, '--out')
+    # That of the caller stays as it is.
+    inferencer = copy.copy(inferencer)
     inferencer.instances |= instances
     run = f'{inferencer.fingerprint()} {track}'
     pictures = overlay and source.video is None
