@@ -25,7 +25,6 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.overrides import TorchFunctionMode
 
 from mmdet_efficientps.models import (
@@ -351,8 +350,8 @@ class DeployedNetwork(nn.Module):
         self, features: Sequence[Tensor], bboxes: Tensor, labels: Tensor
     ) -> Tensor:
         """Mask logits of detections."""
-        head = self.roi_head.mask_head
         rois, place = _roi_features(self.roi_head.mask_roi_extractor, features, bboxes)
+        head = self.roi_head.mask_head
         logits = head(rois).index_select(0, place)
         if head.class_agnostic:
             return logits[:, 0]
@@ -504,8 +503,8 @@ def _resize(x: Tensor, reference: Tensor) -> Tensor:
 class _FixedRatios(TorchFunctionMode):
     """Resizes to given sizes become resizes by the ratio of the sizes.
 
-    Within a network whose input is a multiple of 32 they are powers of two. As such,
-    runtimes keep the layout that their convs work in, and halving is a pooling.
+    Within a network whose input is a multiple of 32 they are powers of two. With these,
+    ONNX Runtime keeps the layout that its convs work in, and halving is a pooling.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -526,10 +525,16 @@ class _FixedRatios(TorchFunctionMode):
 
 
 def _is_multiple(size: Sequence[Any], of: Sequence[Any], ratio: int) -> bool:
-    """Whether a size is so many times another one whatever the image is."""
+    """Whether a size is so many times another one; of symbols, as they are traced."""
     return all(
-        statically_known_true(a == ratio * b) for a, b in zip(size, of, strict=True)
+        _value(side) == ratio * _value(other)
+        for side, other in zip(size, of, strict=True)
     )
+
+
+def _value(size: Any) -> int:
+    """The number, or what a symbol stands for in the image that is traced."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
 
 
 def check_supported(model: Any) -> None:

@@ -8,7 +8,10 @@ from mmdet.structures import DetDataSample
 from torch import nn
 
 from mmdet_efficientps import get_config
-from mmdet_efficientps.deployment import DeployedNetwork, UnsupportedNetworkError
+from mmdet_efficientps.deployment.network import (
+    DeployedNetwork,
+    UnsupportedNetworkError,
+)
 
 PADDED, SIZE = (128, 160), (113, 150)
 RELEASE = 'efficientps-release_effb0_16xb1-160e_cityscapes-1024x2048'
@@ -91,6 +94,7 @@ def test_either_engine_of_iabn_is_replaced(tiny_config, like_trained, engine):
     [
         {'roi_head.bbox_head.reg_class_agnostic': True},
         {'roi_head.mask_head.class_agnostic': True},
+        {'roi_head.mask_head.upsample_cfg': dict(type='nearest', scale_factor=2)},
         {'test_cfg.rpn.min_bbox_size': 12},
         {'test_cfg.rpn.nms_pre': -1, 'test_cfg.rpn.max_per_img': 50},
         {'test_cfg.rcnn.nms.class_agnostic': True},

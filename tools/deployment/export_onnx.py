@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from mmdet_efficientps import init_model
-from mmdet_efficientps.deployment import (
+from mmdet_efficientps.deployment.export import (
     LARGEST_DIFFERENCE,
     ExportError,
     copy_runtime,
