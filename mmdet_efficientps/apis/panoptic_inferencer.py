@@ -286,7 +286,11 @@ class PanopticInferencer:
             if image.image is not None and prepared is None:
                 try:
                     prepared = self.predictor.prepare(image.image)
-                except (ValueError, MemoryError, cv2.error) as error:
+                except Exception as error:
+                    # PyTorch says in a RuntimeError that memory is short.
+                    is_of_image = isinstance(error, (ValueError, cv2.error))
+                    if not is_of_image and not is_out_of_memory(error):
+                        raise
                     image.problem = _explained(error, image)
             yield image, prepared
 
