@@ -89,10 +89,17 @@ def load_config(name_or_path: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: If the installation has no configs.
-        ValueError: If it is neither a file nor such a name.
+        ValueError: If it is neither a file nor such a name, or a file of another type.
     """
     path = Path(name_or_path).expanduser()
-    return Config.fromfile(path if path.is_file() else find_config(str(name_or_path)))
+    if not path.is_file():
+        path = find_config(str(name_or_path))
+    elif path.suffix not in ('.py', '.json', '.yml', '.yaml'):
+        raise ValueError(
+            f'{path} is no config, which ends in .py, .json, .yml or .yaml: give the '
+            'config first, then the checkpoint'
+        )
+    return Config.fromfile(path)
 
 
 def checkpoint_config(checkpoint: str | Path) -> Config:
