@@ -241,6 +241,8 @@ def test_mixed_precision_predicts_nearly_the_same(model, inferencer):
     [
         ({'precision': 'int8'}, ValueError, "precision is 'int8', must be one of"),
         ({'batch_size': 0}, ValueError, 'batch_size is 0'),
+        ({'score_thr': 50}, ValueError, 'score_thr is 50, must be from 0 to 1'),
+        ({'overlap_thr': -0.1}, ValueError, 'overlap_thr is -0.1, must be'),
     ],
 )
 def test_wrong_arguments_are_named(model, arguments, error, words):
