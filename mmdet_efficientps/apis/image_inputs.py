@@ -90,6 +90,8 @@ def list_images(
         plain = next(k for k, part in enumerate(parts) if glob.has_magic(part))
         root = Path(*parts[:plain])
         where = f'what {inputs} stands for'
+    elif '://' in str(inputs):
+        raise FileNotFoundError(f'{inputs} is an address: download it first')
     else:
         raise FileNotFoundError(f'{inputs} does not exist: give a file or a folder')
     if leave_out is not None:

@@ -89,10 +89,17 @@ def load_config(name_or_path: str | Path) -> Config:
 
     Raises:
         FileNotFoundError: If the installation has no configs.
-        ValueError: If it is neither a file nor such a name.
+        ValueError: If it is neither a file nor such a name, or a file of another type.
     """
     path = Path(name_or_path).expanduser()
-    return Config.fromfile(path if path.is_file() else find_config(str(name_or_path)))
+    if not path.is_file():
+        path = find_config(str(name_or_path))
+    elif path.suffix not in ('.py', '.json', '.yml', '.yaml'):
+        raise ValueError(
+            f'{path} is no config, which ends in .py, .json, .yml or .yaml: give the '
+            'config first, then the checkpoint'
+        )
+    return Config.fromfile(path)
 
 
 def checkpoint_config(checkpoint: str | Path) -> Config:
@@ -151,7 +158,7 @@ def init_model(
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If there is no such config.
+        ValueError: If there is no such config, or no such device here.
         CheckpointError: If the checkpoint cannot be read or is not one of this
             network; lists the keys and shapes that differ.
     """
@@ -162,6 +169,7 @@ def init_model(
         config = load_config(name_or_path)
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    _check_device(device)
     model = _init_detector(config, device)
     dataset = dict(config.test_dataloader.dataset, lazy_init=True)
     meta = _as_metainfo(DATASETS.build(dataset).metainfo)
@@ -188,6 +196,17 @@ def init_model(
     # What mmdet's inferencers and visualizers look for.
     setattr(model, 'dataset_meta', meta)  # noqa: B010
     return model
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not here, before PyTorch fails on it in its own ways."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            f'PyTorch cannot use the device {device!r} here '
+            f'({str(error).splitlines()[0]}): give another, such as cpu'
+        ) from error
 
 
 def _categories(

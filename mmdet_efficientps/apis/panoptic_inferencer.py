@@ -112,20 +112,22 @@ class PanopticInferencer:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size is {batch_size}, must be 1 or more')
+        given = {
+            'score_thr': score_thr,
+            'overlap_thr': overlap_thr,
+            'min_stuff_area': min_stuff_area,
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        for key in given.keys() & {'score_thr', 'overlap_thr'}:
+            if not 0 <= given[key] <= 1:
+                raise ValueError(f'{key} is {given[key]}, must be from 0 to 1')
         predictor: Predictor = build_predictor(
             model, weights, device, precision, prepare, tta
         )
         if tile is not None:
             predictor = TiledPredictor(predictor, tile, overlap, batch_size)
         self.predictor = predictor
-        given = {
-            'score_thr': score_thr,
-            'overlap_thr': overlap_thr,
-            'min_stuff_area': min_stuff_area,
-        }
-        self.thresholds = self.predictor.thresholds | {
-            key: value for key, value in given.items() if value is not None
-        }
+        self.thresholds = self.predictor.thresholds | given
         self.batch_size = batch_size
         self.instances = instances
         self.semantic = semantic
@@ -286,7 +288,11 @@ class PanopticInferencer:
             if image.image is not None and prepared is None:
                 try:
                     prepared = self.predictor.prepare(image.image)
-                except (ValueError, MemoryError, cv2.error) as error:
+                except Exception as error:
+                    # PyTorch says in a RuntimeError that memory is short.
+                    is_of_image = isinstance(error, (ValueError, cv2.error))
+                    if not is_of_image and not is_out_of_memory(error):
+                        raise
                     image.problem = _explained(error, image)
             yield image, prepared
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,6 +73,7 @@ def predict_to_folder(
     Raises:
         FileExistsError: If the folder has complete predictions, or of another run.
         FileNotFoundError: If there is nothing to predict.
+        NotADirectoryError: If ``out`` is a file.
         ImportError: If an optional package is missing.
         OSError: If a result cannot be written.
         ValueError: If the folder holds inputs, or the video cannot be read.
@@ -81,7 +84,7 @@ def predict_to_folder(
     # That of the caller stays as it is.
     inferencer = copy.copy(inferencer)
     inferencer.instances |= instances
-    run = f'{inferencer.fingerprint()} {track}'
+    run = f'{inferencer.fingerprint()} {track} {source.identity()}'
     pictures = overlay and source.video is None
     folder = PredictionFolder(out, run, inferencer.classes, pictures, instances)
     tracked = _trackers(source.fps) if track else None
@@ -154,6 +157,13 @@ class _Source:
         self._images = list_images(inputs, out if is_ours and is_inside else None)
         self.files = [path for _, path in self._images]
         self.total = len(self.files)
+
+    def identity(self) -> str:
+        """Tell inputs apart whose images may have the same names."""
+        if self.is_camera:
+            # What it shows does not come again: no later run goes on with it.
+            return f'camera {time.time_ns()}'
+        return os.path.abspath(Path(self._inputs).expanduser())
 
     def images(self, skip: Callable[[str], bool]) -> Iterator[InputImage]:
         """Read the images, but for those that need not be."""

@@ -112,7 +112,8 @@ class TorchPredictor:
             if 'tta_pipeline' not in self.model.cfg:
                 raise ValueError(
                     'the config of the network has no tta_pipeline, which says what '
-                    'views of an image to predict: those of this package have one'
+                    'views of an image to predict: give a config that has one, as '
+                    'those of this package do, and the checkpoint'
                 )
             steps = self.model.cfg.tta_pipeline
             self.tta_model = PanopticTTAModel(self.model).eval()

@@ -100,7 +100,7 @@ def fold_norms(model: nn.Module) -> None:
     # Not `children`, which names a child once that a module has twice.
     uses = Counter(id(c) for m in model.modules() for c in m._modules.values())
     for module in list(model.modules()):
-        if isinstance(module, ConvModule) and _norm_comes_first(module):
+        if isinstance(module, ConvModule) and not _norm_is_next(module):
             continue
         children = list(module._modules.items())
         for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
@@ -114,8 +114,8 @@ def fold_norms(model: nn.Module) -> None:
                 setattr(module, name, _fold_norm(conv, norm))
 
 
-def _norm_comes_first(module: ConvModule) -> bool:
-    return module.order.index('norm') < module.order.index('conv')
+def _norm_is_next(module: ConvModule) -> bool:
+    return module.order.index('norm') == module.order.index('conv') + 1
 
 
 def _fold_norm(conv: nn.Conv2d, norm: _BatchNorm) -> nn.Module:

@@ -109,6 +109,12 @@ def test_the_weights_are_those_of_the_checkpoint(save, state):
     assert torch.equal(model.rpn_head.rpn_cls.bias, bias)
 
 
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99'])
+def test_a_device_that_is_not_here_is_named(device):
+    with pytest.raises(ValueError, match=f"cannot use the device '{device}' here"):
+        init_model(DEMO, device=device)
+
+
 def test_without_a_checkpoint_the_classes_are_those_of_the_config(recwarn):
     model = init_model(DEMO, device='cpu')
     assert model.dataset_meta['classes'] == CLASSES

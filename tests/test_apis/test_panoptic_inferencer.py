@@ -196,6 +196,26 @@ def test_without_memory_the_image_is_named_and_the_next_is_done(model, monkeypat
     ]
 
 
+def test_without_memory_to_prepare_an_image_the_next_is_done(model, monkeypatch):
+    inferencer = PanopticInferencer(model)
+    prepare = inferencer.predictor.prepare
+
+    def short_of_memory(image):
+        if image.shape[1] > 200:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return prepare(image)
+
+    monkeypatch.setattr(inferencer.predictor, 'prepare', short_of_memory)
+    told = []
+    results = inferencer.stream(
+        [random_image(64, 256), random_image(64, 128)],
+        lambda image, error: told.append(str(error)),
+    )
+    assert [result.shape for result in results] == [(64, 128)]
+    assert len(told) == 1
+    assert told[0].startswith('000000 (256x64 pixels) does not fit into memory')
+
+
 def test_fusing_again_does_not_run_the_network(inferencer, monkeypatch):
     (inputs,) = inferencer.predict_fusion_inputs([random_image()])
     monkeypatch.setattr(inferencer.predictor.model, 'extract_feat', None)
@@ -221,6 +241,8 @@ def test_mixed_precision_predicts_nearly_the_same(model, inferencer):
     [
         ({'precision': 'int8'}, ValueError, "precision is 'int8', must be one of"),
         ({'batch_size': 0}, ValueError, 'batch_size is 0'),
+        ({'score_thr': 50}, ValueError, 'score_thr is 50, must be from 0 to 1'),
+        ({'overlap_thr': -0.1}, ValueError, 'overlap_thr is -0.1, must be'),
     ],
 )
 def test_wrong_arguments_are_named(model, arguments, error, words):

@@ -241,7 +241,10 @@ def test_conv_and_norm_become_a_conv(norm, bias):
 
 @torch.no_grad()
 def test_norms_that_follow_no_conv_of_their_own_stay():
-    first = ConvModule(6, 6, 1, norm_cfg=dict(type='BN'), order=('norm', 'conv', 'act'))
+    orders = (('norm', 'conv', 'act'), ('conv', 'act', 'norm'))
+    other_orders = [
+        ConvModule(6, 6, 1, norm_cfg=dict(type='BN'), order=order) for order in orders
+    ]
     shared = nn.Conv2d(6, 6, 1)
     twice = nn.Sequential(
         shared, make_norm(nn.BatchNorm2d, 6), shared, make_norm(nn.BatchNorm2d, 6)
@@ -250,12 +253,13 @@ def test_norms_that_follow_no_conv_of_their_own_stay():
         nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6, track_running_stats=False)
     )
     between = nn.Sequential(nn.Conv2d(6, 6, 1), nn.ReLU(), make_norm(nn.BatchNorm2d, 6))
-    model = nn.Sequential(first, twice, no_statistics, between).eval()
-    first.bn.load_state_dict(make_norm(nn.BatchNorm2d, 6).state_dict())
+    model = nn.Sequential(*other_orders, twice, no_statistics, between).eval()
+    for block in other_orders:
+        block.bn.load_state_dict(make_norm(nn.BatchNorm2d, 6).state_dict())
     x = torch.randn(1, 6, 5, 5)
     expected = model(x)
     fold_norms(model)
-    assert len([m for m in model.modules() if isinstance(m, _BatchNorm)]) == 5
+    assert len([m for m in model.modules() if isinstance(m, _BatchNorm)]) == 6
     assert torch.equal(model(x), expected)
 
 

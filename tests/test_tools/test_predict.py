@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -184,9 +185,22 @@ def test_results_of_two_runs_are_not_mixed(
     interrupted(1000)
     with pytest.raises(SystemExit, match='another checkpoint or config'):
         predict(photographs, small_checkpoint, '--out', out, '--overlap-thr', 0.3)
+    others = photographs.with_name('others')
+    shutil.copytree(photographs, others)
+    with pytest.raises(SystemExit, match='of other images'):
+        predict(others, small_checkpoint, '--out', out)
     predict(photographs, small_checkpoint, '--out', out)
     with pytest.raises(SystemExit, match='these predictions are complete'):
         predict(photographs, small_checkpoint, '--out', out)
+
+
+def test_an_output_that_is_a_file_is_refused(
+    predict, small_checkpoint, photographs, tmp_path
+):
+    (tmp_path / 'out').write_text('mine')
+    with pytest.raises(SystemExit, match='out is a file, and results need a folder'):
+        predict(photographs, small_checkpoint, '--out', tmp_path / 'out')
+    assert (tmp_path / 'out').read_text() == 'mine'
 
 
 def test_a_full_disk_leaves_whole_files_and_the_run_goes_on(
@@ -207,6 +221,8 @@ def test_a_full_disk_leaves_whole_files_and_the_run_goes_on(
     ('arguments', 'words'),
     [
         (('nowhere', 'MODEL'), 'nowhere does not exist'),
+        (('https://x.org/a.png', 'MODEL'), 'is an address: download it'),
+        (('FOLDER', 'MODEL', 'MODEL'), 'is no config, .* the config first'),
         (('FOLDER', 'no_such_config'), 'there are no weights'),
         (('FOLDER', 'no_such.pth'), 'no_such.pth'),
         (('FOLDER', 'FOLDER/last.bmp'), 'there are no weights'),

@@ -59,8 +59,8 @@ class LoadCheckedImage(LoadImageFromFile):
                 raise
             raise ValueError(
                 f'{results["img_path"]} cannot be decoded as an image: it is damaged, '
-                'incomplete or of another type. Replace the file or remove its entry '
-                'from the annotation file'
+                'incomplete or of another type. Replace the file, or leave it out of '
+                'the data'
             ) from error
 
 

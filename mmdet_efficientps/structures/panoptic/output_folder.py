@@ -74,6 +74,7 @@ class PanopticOutput:
     Raises:
         FileExistsError: If the folder has complete predictions, or some of another
             run.
+        NotADirectoryError: If it is a file.
     """
 
     def __init__(self, folder: str | Path, run: str) -> None:
@@ -81,6 +82,10 @@ class PanopticOutput:
         self.json_file = self.folder / 'panoptic.json'
         self.progress = self.folder / 'progress'
         run_file = self.progress / 'run.json'
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(
+                f'{self.folder} is a file, and results need a folder: give another name'
+            )
         if self.json_file.exists():
             raise FileExistsError(
                 f'{self.json_file} exists: these predictions are complete. Give '
@@ -95,7 +100,8 @@ class PanopticOutput:
         if annotations:
             raise FileExistsError(
                 f'{self.folder} has predictions of a run that was stopped, with '
-                'another checkpoint or config. Give another folder, or remove it'
+                'another checkpoint or config, or of other images. Give another '
+                'folder, or remove it'
             )
         write_json(run_file, {'run': run})
 
