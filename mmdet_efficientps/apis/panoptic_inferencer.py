@@ -112,15 +112,17 @@ class PanopticInferencer:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size is {batch_size}, must be 1 or more')
-        given = {
-            'score_thr': score_thr,
-            'overlap_thr': overlap_thr,
-            'min_stuff_area': min_stuff_area,
-        }
-        given = {key: value for key, value in given.items() if value is not None}
-        for key in given.keys() & {'score_thr', 'overlap_thr'}:
-            if not 0 <= given[key] <= 1:
-                raise ValueError(f'{key} is {given[key]}, must be from 0 to 1')
+        given: dict[str, float] = {}
+        for key, value, largest in (
+            ('score_thr', score_thr, 1.0),
+            ('overlap_thr', overlap_thr, 1.0),
+            ('min_stuff_area', min_stuff_area, float('inf')),
+        ):
+            if value is None:
+                continue
+            if not 0 <= value <= largest:
+                raise ValueError(f'{key} is {value}, must be from 0 to {largest:g}')
+            given[key] = value
         predictor: Predictor = build_predictor(
             model, weights, device, precision, prepare, tta
         )

@@ -160,8 +160,8 @@ class _Source:
 
     def identity(self) -> str:
         """Tell inputs apart whose images may have the same names."""
-        if self.is_camera:
-            # What it shows does not come again: no later run goes on with it.
+        if isinstance(self._inputs, int):
+            # What a camera shows does not come again: no later run goes on with it.
             return f'camera {time.time_ns()}'
         return os.path.abspath(Path(self._inputs).expanduser())
 
