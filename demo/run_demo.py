@@ -68,7 +68,9 @@ def main() -> None:
         f'  {work_dir / "overview.png"}   four scenes side by side\n'
         f'  {pictures}/   all {len(scenes)} validation scenes\n'
         f'  {work_dir / "curves.png"}   losses and PQ over the training\n'
-        f'  {checkpoint}   the trained network'
+        f'  {checkpoint}   the trained network\n'
+        'It predicts images of your own with\n'
+        f'  python tools/predict.py IMAGES {checkpoint} --out results --overlay'
     )
 
 

@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='predict in several sizes and mirrored, and merge: slower, a bit better',
+        help='predict in several sizes and mirrored, and merge: slower, mostly better',
     )
     parser.add_argument(
         '--tile',

@@ -31,9 +31,10 @@ class InputImage:
     """An image to predict, or the reason why there is none.
 
     Attributes:
-        name (str): Relative path that tells it from all others of the run: below the
-            folder that was given, with the suffix of the file. Frames of a video are
-            ``<video>/<number>``; images that are no files are ``<number>``.
+        name (str): Relative path, below the folder that was given, with the suffix of
+            the file; of a file its name alone. Frames of a video are
+            ``<video>/<number>``; images that are no files are ``<number>``, their place
+            in a list.
         image (np.ndarray | None): (H, W, 3), uint8, BGR.
         path (Path | None): File it is from.
         problem (Exception | None): Why there is no image.
@@ -60,8 +61,8 @@ def list_images(
 
     Args:
         inputs (str | Path): A file; a folder, of which all images count, those in
-            folders below too; or a pattern as the shell has them: ``*`` stands for
-            names, ``**`` for folders.
+            folders below too, but no videos and no hidden files; or a pattern as the
+            shell has them: ``*`` stands for names, ``**`` for folders.
         leave_out (Path, optional): Folder below the given one whose files do not
             count: the one that results of a former run are in. Defaults to None.
 
@@ -80,7 +81,9 @@ def list_images(
         files = sorted(
             file
             for file in path.rglob('*')
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+            if file.suffix.lower() in IMAGE_SUFFIXES
+            and file.is_file()
+            and not _is_hidden(file.relative_to(path))
         )
         where = f'the folder {path}'
     elif glob.has_magic(str(inputs)):
@@ -103,6 +106,11 @@ def list_images(
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
     return [(file.relative_to(root).as_posix(), file) for file in files]
+
+
+def _is_hidden(name: Path) -> bool:
+    """Whether a file is one that systems and tools keep for themselves."""
+    return any(part.startswith('.') for part in name.parts)
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -66,7 +66,7 @@ class PanopticInferencer:
         min_stuff_area (int, optional): Stuff classes with fewer pixels become void.
         tta (bool): Whether to predict each image in several sizes and mirrored, as the
             ``tta_pipeline`` of the config says, and to merge that before the fusion:
-            slower, and a little better. Defaults to False.
+            slower, and mostly better. Defaults to False.
         tile (tuple[int, int], optional): Width and height in pixels of the overlapping
             tiles in which larger images are predicted. Each is an image to the network:
             choose the size of the images it was trained on. Defaults to None, for the

@@ -20,8 +20,8 @@ from mmdet_efficientps.utils import atomic_path
 
 from .panoptic_result import PanopticResult, Segment
 
-# Pictures keep the suffix of their image if it is one of these.
-_PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# Pixels of a side.
+_LARGEST_JPEG = 65500
 
 
 class PredictionFolder:
@@ -34,7 +34,8 @@ class PredictionFolder:
         overlay/<name>        the image with its segments over it, if asked for
         instances.json        all detections as COCO results, if asked for
 
-    Names are those of the images, folders included.
+    Names are those of the images, folders included; what is no PNG has ``.png`` after
+    it, and so has an overlay of what is neither PNG nor JPEG.
 
     Args:
         folder (str | Path): The folder.
@@ -118,7 +119,9 @@ class PredictionFolder:
         name = result.name
         if self.overlay and image is not None:
             suffix = Path(name).suffix.lower()
-            drawn = name if suffix in _PICTURE_SUFFIXES else f'{name}.png'
+            # A JPEG has no room for longer sides.
+            fits = suffix in ('.jpg', '.jpeg') and max(image.shape) <= _LARGEST_JPEG
+            drawn = name if fits or suffix == '.png' else f'{name}.png'
             path = path_inside(self.folder / 'overlay', drawn)
             with atomic_path(path) as temporary:
                 _, content = cv2.imencode(

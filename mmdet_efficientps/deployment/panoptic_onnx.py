@@ -25,7 +25,6 @@ import math
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -1094,34 +1093,6 @@ def find_images(source: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def output_names(names: Sequence[str]) -> dict[str, str]:
-    """Give every image a name of its own for what is made of it.
-
-    Example::
-
-        >>> output_names(['x/a.jpg', 'x/a.png', 'y/a.png'])
-        {'x/a.jpg': 'x/a.jpg', 'x/a.png': 'x/a.png', 'y/a.png': 'y/a'}
-
-    Args:
-        names (Sequence[str]): Relative names of images, all different.
-
-    Returns:
-        dict[str, str]: The names without suffix, and with it where several differ in
-        nothing else but the suffix or the case of letters.
-    """
-    chosen = {name: PurePath(name).with_suffix('').as_posix() for name in names}
-    while True:
-        counts = Counter(choice.casefold() for choice in chosen.values())
-        clashing = [
-            name
-            for name, choice in chosen.items()
-            if choice != name and counts[choice.casefold()] > 1
-        ]
-        if not clashing:
-            return chosen
-        chosen.update((name, name) for name in clashing)
-
-
 def check_output(out: Path, images: Sequence[Path]) -> None:
     """Refuse a folder that has results already, or inputs.
 
@@ -1187,7 +1158,8 @@ def predict_files(
     """Predict images and write the results.
 
     In the folder ``out``: ``panoptic/<name>.png`` and ``panoptic.json`` in the
-    COCO-panoptic format, and ``overlay/<name>.jpg``. The json is written last.
+    COCO-panoptic format, and ``overlay/<name>``. Names are those of the images, with
+    ``.png`` after those that are no PNG; the json is written last.
 
     Args:
         model (PanopticOnnx): The network.
@@ -1206,9 +1178,7 @@ def predict_files(
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     progress = _Progress(len(images))
-    names = output_names(list(images))
-    for done, (relative, path) in enumerate(images.items(), start=1):
-        name = names[relative]
+    for done, (name, path) in enumerate(images.items(), start=1):
         try:
             image = read_image(path)
         except (OSError, ValueError) as error:
@@ -1225,18 +1195,19 @@ def predict_files(
             problems.append(f'{path} ({width} x {height} pixels): {reason}')
             progress.show(done)
             continue
-        write_panoptic_png(out / 'panoptic' / f'{name}.png', result.ids)
+        png = f'{name.removesuffix(".png")}.png'
+        write_panoptic_png(out / 'panoptic' / png, result.ids)
         if picture is not None:
+            suffix = PurePath(name).suffix.lower()
             # A JPEG has no room for longer sides.
-            suffix = '.jpg' if max(height, width) <= _LARGEST_JPEG else '.png'
-            write_image(out / 'overlay' / f'{name}{suffix}', picture)
-        listed.append(
-            {'id': name, 'file_name': relative, 'width': width, 'height': height}
-        )
+            fits = suffix in ('.jpg', '.jpeg') and max(height, width) <= _LARGEST_JPEG
+            drawn = name if fits or suffix == '.png' else f'{name}.png'
+            write_image(out / 'overlay' / drawn, picture)
+        listed.append({'id': name, 'file_name': name, 'width': width, 'height': height})
         annotations.append(
             {
                 'image_id': name,
-                'file_name': f'{name}.png',
+                'file_name': png,
                 'segments_info': [_segment_entry(s) for s in result.segments],
             }
         )

@@ -25,6 +25,9 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from packaging.version import Version
 from torch import Tensor
 
+# Of a network of another kind hundreds of keys differ: so many are enough to see it.
+_NAMED = 20
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint file that cannot be used; the message says why and what to do."""
@@ -208,8 +211,15 @@ def check_state_dict(
 
 
 def _complain(what: str, problems: dict[str, list[str]]) -> None:
-    """Raise an error that lists everything in the lists that are not empty."""
-    lines = [f'{len(p)} {kind}: {", ".join(p)}' for kind, p in problems.items() if p]
+    """Raise an error that counts and names what is in the lists."""
+    lines = []
+    for kind, names in problems.items():
+        if names:
+            more = len(names) - _NAMED
+            named = ', '.join(names[:_NAMED])
+            lines.append(
+                f'{len(names)} {kind}: {named}' + (f', and {more} more' * (more > 0))
+            )
     if lines:
         raise CheckpointError('\n'.join([f'{what} does not fit the network:', *lines]))
 

@@ -13,6 +13,9 @@ from mmdet_efficientps.apis.image_inputs import (
 
 
 def test_names_keep_the_tree_of_the_folder(photographs):
+    (photographs / '._0.jpg').write_bytes(b'of another system')
+    (photographs / '.trash').mkdir()
+    (photographs / '.trash' / '0.jpg').write_bytes(b'')
     names = [name for name, _ in list_images(photographs)]
     assert names == ['drive1/0.jpg', 'drive1/1.png', 'drive2/0.jpg', 'last.bmp']
     names = [name for name, _ in list_images(photographs / 'drive*' / '0.jpg')]

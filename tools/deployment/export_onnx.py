@@ -29,12 +29,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file, or name of a config')
-    parser.add_argument('checkpoint', help='its weights: a file or an address')
+    parser.add_argument(
+        'model',
+        help='checkpoint of a training run, which holds its config; or a config file '
+        'or the name of one, with its checkpoint',
+    )
+    parser.add_argument(
+        'checkpoint', nargs='?', help='weights of the config: a file or an address'
+    )
     parser.add_argument(
         '--out', type=Path, required=True, help='folder for the exported files'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.checkpoint is None and not args.model.endswith(('.pth', '.pt')):
+        parser.error(f'{args.model} is a config: give its checkpoint, too')
+    return args
 
 
 def main() -> None:
@@ -42,7 +51,7 @@ def main() -> None:
     args = parse_args()
     path = args.out / 'model.onnx'
     try:
-        model = init_model(args.config, args.checkpoint, device='cpu')
+        model = init_model(args.model, args.checkpoint, device='cpu')
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     try:
