@@ -29,7 +29,13 @@ from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
 from mmdet_efficientps.utils import atomic_path
 from mmdet_efficientps.version import __version__
 
-from .network import PAD_DIVISOR, DeployedNetwork, Prediction, UnsupportedNetworkError
+from .network import (
+    PAD_DIVISOR,
+    DeployedNetwork,
+    Prediction,
+    UnsupportedNetworkError,
+    check_supported,
+)
 
 METADATA_KEY = 'mmdet_efficientps'
 METADATA_FORMAT = 1
@@ -76,6 +82,7 @@ def export_onnx(model: Any, path: str | Path) -> dict[str, float]:
         OSError: If the file cannot be written.
     """
     onnx = _import_packages()['onnx']
+    check_supported(model)
     metadata = describe(model)
     with atomic_path(path) as temporary:
         # Before the work: to find that the folder cannot be written to.
@@ -128,8 +135,8 @@ def describe(model: Any) -> dict[str, Any]:
 
         - ``format`` (int): 1; ``version`` (str): of this package.
         - ``categories``: id, name, supercategory, isthing and color of each class in
-          the order of the labels. Ids are those of the annotation file of the test set,
-          if that is there, and otherwise the labels.
+          the order of the labels. Ids are those of the data set, from the checkpoint, the
+          config or the annotation file of its test set; otherwise the labels.
         - ``num_things`` (int): How many of them, the first, are things.
         - ``mean``, ``std``: What is subtracted from each channel, and divides it.
         - ``to_rgb`` (bool): Whether the network takes RGB; otherwise BGR.
