@@ -239,27 +239,6 @@ def test_a_resize_that_the_runtime_does_not_have_is_refused(model, step, message
         describe(model)
 
 
-def test_category_ids_are_those_of_the_annotation_file_if_it_is_there(model, tmp_path):
-    categories = [
-        dict(id=100 - i, name=name, supercategory='x', isthing=int(i < 8))
-        for i, name in enumerate(CLASSES)
-    ]
-    file = tmp_path / 'panoptic.json'
-    file.write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
-    model = copy.copy(model)
-    model.dataset_meta = dict(model.dataset_meta, categories=None)
-    model.cfg = copy.deepcopy(model.cfg)
-    model.cfg.test_dataloader.dataset.ann_file = str(file)
-    model.cfg.test_dataloader.dataset.data_root = ''
-    found = describe(model)['categories']
-    assert [c['id'] for c in found] == [100 - i for i in range(19)]
-    assert {c['supercategory'] for c in found} == {'x'}
-    # Of other classes it says nothing.
-    categories[0]['name'] = 'unicorn'
-    file.write_text(json.dumps(dict(images=[], annotations=[], categories=categories)))
-    assert [c['id'] for c in describe(model)['categories']] == list(range(19))
-
-
 def test_class_names_that_do_not_fit_are_refused(model):
     model = copy.copy(model)
     model.dataset_meta = dict(classes=('cat', 'mat'))
