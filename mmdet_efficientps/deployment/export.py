@@ -18,18 +18,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
 from mmdet_efficientps.utils import atomic_path
 from mmdet_efficientps.version import __version__
 
-from .network import PAD_DIVISOR, DeployedNetwork, Prediction, UnsupportedNetworkError
+from .network import (
+    PAD_DIVISOR,
+    DeployedNetwork,
+    Prediction,
+    UnsupportedNetworkError,
+    check_supported,
+)
 
 METADATA_KEY = 'mmdet_efficientps'
 METADATA_FORMAT = 1
@@ -76,6 +80,7 @@ def export_onnx(model: Any, path: str | Path) -> dict[str, float]:
         OSError: If the file cannot be written.
     """
     onnx = _import_packages()['onnx']
+    check_supported(model)
     metadata = describe(model)
     with atomic_path(path) as temporary:
         # Before the work: to find that the folder cannot be written to.
@@ -127,9 +132,8 @@ def describe(model: Any) -> dict[str, Any]:
         dict[str, Any]: What json can hold:
 
         - ``format`` (int): 1; ``version`` (str): of this package.
-        - ``categories``: id, name, supercategory, isthing and color of each class in
-          the order of the labels. Ids are those of the annotation file of the test set,
-          if that is there, and otherwise the labels.
+        - ``categories``: id, name, supercategory, isthing and color of each class, in
+          the order of the labels.
         - ``num_things`` (int): How many of them, the first, are things.
         - ``mean``, ``std``: What is subtracted from each channel, and divides it.
         - ``to_rgb`` (bool): Whether the network takes RGB; otherwise BGR.
@@ -201,29 +205,7 @@ def _categories(model: Any) -> list[dict[str, Any]]:
             f'{head.num_classes} classes of the network: use the config the checkpoint '
             'was trained with'
         )
-    known = {c['name']: c for c in meta.get('categories') or _annotated(model.cfg)}
-    if set(known) != set(names):
-        known = {}
-    classes = PanopticClasses.from_categories(
-        {
-            'id': known[name]['id'] if known else label,
-            'name': name,
-            'supercategory': known[name].get('supercategory') if known else None,
-            'isthing': label < head.num_things_classes,
-            'color': list(meta['palette'][label]),
-        }
-        for label, name in enumerate(names)
-    )
-    return list(classes.categories())
-
-
-def _annotated(config: Config) -> list[dict[str, Any]]:
-    """Categories of the annotation file of the test set; none if it is not there."""
-    dataset = DATASETS.build(dict(config.test_dataloader.dataset, lazy_init=True))
-    file = getattr(dataset, 'ann_file', None)
-    if not file or not Path(file).is_file():
-        return []
-    return read_json(file).get('categories', [])
+    return list(meta['categories'])
 
 
 def _import_packages() -> dict[str, Any]:
