@@ -89,12 +89,13 @@ def predict_to_folder(
     folder = PredictionFolder(out, run, inferencer.classes, pictures, instances)
     tracked = _trackers(source.fps) if track else None
     problems = ProblemList()
-    advance: Callable[[], None] = bool
+    advance: Callable[[], None] | None = None
 
     def problem(image: InputImage, error: Exception) -> None:
         is_frame = image.path is None or source.video is not None
         problems.add(*_reason(error, image.name if is_frame else image.path))
-        advance()
+        if advance is not None:
+            advance()
 
     # What was predicted before is needed where the next image builds on it.
     needed = track or (overlay and source.video is not None)
