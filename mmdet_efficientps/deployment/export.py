@@ -350,7 +350,9 @@ def compare(model: Any, traced: Any, exported: str | Path) -> dict[str, float]:
         )
 
     threshold = next(c for c in traced.graph.initializer if c.name == 'score_thr')
-    below = packages['onnx'].numpy_helper.from_array(np.float32(-1), 'score_thr')
+    below = packages['onnx'].numpy_helper.from_array(
+        np.full((1, 1), -1, np.float32), 'score_thr'
+    )
     threshold.CopyFrom(below)
     everything, final = session(traced.SerializeToString()), session(str(exported))
     differences: dict[str, float] = {}

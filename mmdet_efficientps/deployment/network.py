@@ -219,10 +219,10 @@ class DeployedNetwork(nn.Module):
         self.semantic_head = plain.semantic_head
         self.rpn_head = plain.rpn_head
         self.roi_head = plain.roi_head
-        # A tensor, so that it can be changed in an exported network.
-        self.register_buffer(
-            'score_thr', torch.tensor(float(self.roi_head.test_cfg.score_thr))
-        )
+        # A tensor, so that it can be changed in an exported network; of a shape that no
+        # other constant has, as those that are equal become one.
+        score_thr = torch.full((1, 1), float(self.roi_head.test_cfg.score_thr))
+        self.register_buffer('score_thr', score_thr)
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor, image_size: Tensor) -> Prediction:

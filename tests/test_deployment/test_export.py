@@ -37,8 +37,14 @@ del CITYSCAPES_IDS['license plate']
 @pytest.fixture(scope='module')
 def model(tiny_config, tiny_checkpoint):
     path = tiny_checkpoint.with_suffix('.py')
-    tiny_config.dump(path)
-    return init_model(path, tiny_checkpoint, device='cpu')
+    config = copy.deepcopy(tiny_config)
+    # The network has this number elsewhere, too.
+    config.model.test_cfg.rcnn.score_thr = 0.5
+    config.dump(path)
+    model = init_model(path, tiny_checkpoint, device='cpu')
+    # Surer, to find enough in spite of that.
+    model.roi_head.bbox_head.fc_cls.weight.data.mul_(4)
+    return model
 
 
 @pytest.fixture(scope='module')
@@ -89,7 +95,8 @@ def test_one_file_computes_what_pytorch_computes_on_any_size(
 def test_nothing_detected_is_no_error(exported, model, tmp_path):
     network = onnx.load(exported[0])
     (threshold,) = (c for c in network.graph.initializer if c.name == 'score_thr')
-    threshold.CopyFrom(onnx.numpy_helper.from_array(np.float32(2), 'score_thr'))
+    two = np.full((1, 1), 2, np.float32)
+    threshold.CopyFrom(onnx.numpy_helper.from_array(two, 'score_thr'))
     session = onnxruntime.InferenceSession(network.SerializeToString())
     image = np.zeros((1, 3, 64, 96), np.float32)
     outputs = session.run(None, dict(image=image, image_size=np.array([64, 96])))
@@ -169,7 +176,7 @@ def test_weights_that_differ_are_found_where_they_are(exported, model, weights, 
     [
         ('rpn_head.test_cfg.nms.iou_threshold', 0.3, 'proposals'),
         ('roi_head.test_cfg.nms.iou_threshold', 0.2, 'detections'),
-        ('roi_head.test_cfg.score_thr', 0.5, 'results'),
+        ('roi_head.test_cfg.score_thr', 0.8, 'results'),
         ('roi_head.bbox_head.bbox_coder.stds', (0.2,) * 4, 'candidates'),
         ('rpn_head.bbox_coder.means', (0.1,) * 4, 'anchors'),
     ],
