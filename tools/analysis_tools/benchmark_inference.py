@@ -249,7 +249,10 @@ def _predictor(model: Any, timer: Timer) -> Callable[[np.ndarray], Any]:
     import torch
 
     timer.wrap(model.data_preprocessor, 'forward', 'preprocess')
-    timer.wrap(model.panoptic_fusion_head, 'predict', 'fusion')
+    fusion_head = model.panoptic_fusion_head
+    timer.wrap(
+        fusion_head, 'fuse' if hasattr(fusion_head, 'fuse') else 'predict', 'fusion'
+    )
     # What is called as a module may have been compiled: that call is timed.
     extract_feat = model.backbone, getattr(model, 'neck', None)
     for name, part in zip(('backbone', 'neck'), extract_feat, strict=True):
