@@ -272,7 +272,9 @@ class PanopticInferencer:
             fused.panoptic.cpu().numpy(),
             self.classes,
             scores,
-            instances=_instances(inputs) if self.instances else None,
+            instances=(
+                _instances(inputs, self.predictor.mask_thr) if self.instances else None
+            ),
             semantic=_semantic(inputs) if self.semantic else None,
             name=name,
         )
@@ -308,7 +310,11 @@ class PanopticInferencer:
         if not batch:
             return
         try:
-            inputs = self.predictor.predict([prepared for _, prepared in batch])
+            inputs = self.predictor.predict(
+                [prepared for _, prepared in batch],
+                # The fusion takes the sure ones only.
+                0.0 if self.instances else self.thresholds['score_thr'],
+            )
             results = [
                 self.fuse(found, image.name)
                 for (image, _), found in zip(batch, inputs, strict=True)
@@ -352,9 +358,11 @@ def _explained(error: Exception, image: InputImage) -> Exception:
     )
 
 
-def _instances(inputs: FusionInputs) -> Instances:
+def _instances(inputs: FusionInputs, mask_thr: float) -> Instances:
     """All detections, with masks of the size of the image."""
-    masks = run_length_masks(inputs.bboxes, inputs.mask_logits, inputs.out_shape)
+    masks = run_length_masks(
+        inputs.bboxes, inputs.mask_logits, inputs.out_shape, mask_thr
+    )
     return Instances(
         inputs.bboxes.float().cpu().numpy(),
         inputs.scores.float().cpu().numpy(),

@@ -37,10 +37,13 @@ class Predictor(Protocol):
         classes (PanopticClasses): Classes in label order.
         thresholds (dict[str, float]): ``score_thr``, ``overlap_thr`` and
             ``min_stuff_area`` of the fusion.
+        mask_thr (float): Probability from which a pixel belongs to the mask of a
+            detection.
     """
 
     classes: PanopticClasses
     thresholds: dict[str, float]
+    mask_thr: float
 
     def prepare(self, image: np.ndarray) -> Any:
         """Make the network input of an image, (H, W, 3), BGR; safe in any thread."""
@@ -48,8 +51,13 @@ class Predictor(Protocol):
     def batch_key(self, prepared: Any) -> Any:
         """Images whose keys are equal can be predicted together."""
 
-    def predict(self, prepared: Sequence[Any]) -> list[FusionInputs]:
-        """Run the network on inputs that :meth:`prepare` made."""
+    def predict(
+        self, prepared: Sequence[Any], score_thr: float = 0.0
+    ) -> list[FusionInputs]:
+        """Run the network on inputs that :meth:`prepare` made.
+
+        Detections below ``score_thr`` are not needed.
+        """
 
     def fingerprint(self) -> str:
         """Give a text that differs for networks whose results do."""
@@ -120,6 +128,7 @@ class TorchPredictor:
         else:
             steps = get_test_pipeline_cfg(self.model.cfg.copy())
         self.tta = tta
+        self.mask_thr = self.model.roi_head.test_cfg.mask_thr_binary
         # Images are read by the inferencer, and ground truth there is none.
         self.pipeline = Compose(
             [step for step in steps if not step['type'].startswith('Load')]
@@ -151,11 +160,15 @@ class TorchPredictor:
         ]
 
     @torch.inference_mode()
-    def predict(self, prepared: Sequence[dict]) -> list[FusionInputs]:
+    def predict(
+        self, prepared: Sequence[dict], score_thr: float = 0.0
+    ) -> list[FusionInputs]:
         """Run the network.
 
         Args:
             prepared (Sequence[dict]): What :meth:`prepare` gave.
+            score_thr (float): Detections below cost no mask and are left out.
+                Defaults to 0.
 
         Returns:
             list[FusionInputs]: One for each image.
@@ -164,10 +177,10 @@ class TorchPredictor:
         dtype = self.autocast_dtype
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             if self.tta:
-                return self.tta_model.predict_fusion_inputs(data)
+                return self.tta_model.predict_fusion_inputs(data, score_thr)
             data = self.model.data_preprocessor(data, False)
             return self.model.predict_fusion_inputs(
-                data['inputs'], data['data_samples']
+                data['inputs'], data['data_samples'], score_thr=score_thr
             )
 
     def fingerprint(self) -> str:
@@ -202,6 +215,7 @@ class OnnxPredictor:
             key: self.network.metadata['fusion'][key]
             for key in ('score_thr', 'overlap_thr', 'min_stuff_area')
         }
+        self.mask_thr = 0.5
         self._identity = hashlib.sha256(Path(model).read_bytes()).hexdigest()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
@@ -212,8 +226,10 @@ class OnnxPredictor:
         """Give a key that no other image has: one goes through at a time."""
         return object()
 
-    def predict(self, prepared: Sequence[np.ndarray]) -> list[FusionInputs]:
-        """Run the network on each image."""
+    def predict(
+        self, prepared: Sequence[np.ndarray], score_thr: float = 0.0
+    ) -> list[FusionInputs]:
+        """Run the network on each image; it gives all that it was exported to give."""
         found = [self.network.logits(image) for image in prepared]
         return [
             FusionInputs(
@@ -274,6 +290,7 @@ class TiledPredictor:
         self.batch_size = batch_size
         self.classes = predictor.classes
         self.thresholds = predictor.thresholds
+        self.mask_thr = predictor.mask_thr
 
     def prepare(self, image: np.ndarray) -> Any:
         """Prepare an image of one tile; another one stays as it is."""
@@ -288,10 +305,13 @@ class TiledPredictor:
             return object()
         return self.predictor.batch_key(prepared)
 
-    def predict(self, prepared: Sequence[Any]) -> list[FusionInputs]:
+    def predict(
+        self, prepared: Sequence[Any], score_thr: float = 0.0
+    ) -> list[FusionInputs]:
         """Run the network, on one image in tiles or on several of one tile each."""
         if not isinstance(prepared[0], _LargeImage):
-            return self.predictor.predict(prepared)
+            return self.predictor.predict(prepared, score_thr)
+        # An object that is sure in one tile is joined with unsure parts in others.
         return [
             predict_tiles(
                 large.image, self._predict, self.tile, self.overlap, self.batch_size

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmdet.apis import inference_detector
 from PIL import Image
+from pycocotools import mask as mask_api
 
 from mmdet_efficientps import init_model
 from mmdet_efficientps.apis import PanopticInferencer
@@ -166,12 +167,12 @@ def test_without_memory_the_image_is_named_and_the_next_is_done(model, monkeypat
     inferencer = PanopticInferencer(model, batch_size=2)
     predict = inferencer.predictor.predict
 
-    def short_of_memory(prepared):
+    def short_of_memory(prepared, score_thr):
         if any(
             item['inputs'].shape[-1] > 200 or len(prepared) > 1 for item in prepared
         ):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return predict(prepared)
+        return predict(prepared, score_thr)
 
     monkeypatch.setattr(inferencer.predictor, 'predict', short_of_memory)
     monkeypatch.setattr(
@@ -320,7 +321,7 @@ def test_views_of_an_image_are_merged(model, inferencer):
 def test_an_exported_network_predicts_the_same(tmp_path_factory, small_checkpoint):
     pytest.importorskip('onnxruntime', reason='pip install onnxruntime')
     pytest.importorskip('onnxscript', reason='pip install onnx onnxscript')
-    from mmdet_efficientps.deployment import export_onnx
+    from mmdet_efficientps.deployment.export import export_onnx
 
     model = init_model(small_checkpoint, device='cpu')
     path = tmp_path_factory.mktemp('exported') / 'model.onnx'
@@ -344,3 +345,26 @@ def test_a_file_that_is_no_exported_network_is_refused(tmp_path):
     (tmp_path / 'x.onnx').write_bytes(b'no network')
     with pytest.raises(ValueError, match=r'x\.onnx cannot be loaded'):
         PanopticInferencer(tmp_path / 'x.onnx')
+
+
+def test_only_detections_that_somebody_uses_cost_masks(model, monkeypatch):
+    looked_at = []
+    for kind in (False, True):
+        inferencer = PanopticInferencer(model, score_thr=0.3, instances=kind)
+        head = inferencer.predictor.model.roi_head.mask_head
+        forward = head.forward
+        monkeypatch.setattr(
+            head, 'forward', lambda x, run=forward: looked_at.append(len(x)) or run(x)
+        )
+        (result,) = inferencer(random_image())
+    assert looked_at[0] < looked_at[1] == len(result.instances.scores)
+
+
+def test_masks_of_instances_begin_at_the_probability_of_the_config(small_checkpoint):
+    model = init_model(small_checkpoint, device='cpu')
+    areas = []
+    for threshold in (0.5, 0.999):
+        model.roi_head.test_cfg.mask_thr_binary = threshold
+        (result,) = PanopticInferencer(model, instances=True)(random_image())
+        areas.append(mask_api.area(result.instances.masks).sum())
+    assert areas[1] < areas[0]

@@ -127,7 +127,9 @@ def test_what_is_done_is_not_predicted_again(
     monkeypatch.setattr(
         TorchPredictor,
         'predict',
-        lambda self, prepared: seen.append(len(prepared)) or run(self, prepared),
+        lambda self, prepared, score_thr: (
+            seen.append(len(prepared)) or run(self, prepared, score_thr)
+        ),
     )
     predict(*command)
     assert sum(seen) == 1
