@@ -429,8 +429,10 @@ def export_onnx(folder: str) -> str | None:
     if not EXPORTER.is_file():
         return f'there is no {EXPORTER}'
     command = [sys.executable, str(EXPORTER), 'config.py', 'weights.pth']
+    # Logits of random weights are scaled up to be typical, and rounding with them.
+    options = ['--out', '.', '--largest-difference', '0.1']
     process = subprocess.run(
-        [*command, '--out', '.'], cwd=folder, capture_output=True, text=True
+        [*command, *options], cwd=folder, capture_output=True, text=True
     )
     if process.returncode or not Path(folder, 'model.onnx').is_file():
         lines = (process.stderr or process.stdout).strip().splitlines() or ['']

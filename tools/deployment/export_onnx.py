@@ -40,6 +40,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, required=True, help='folder for the exported files'
     )
+    parser.add_argument(
+        '--largest-difference',
+        type=float,
+        default=LARGEST_DIFFERENCE,
+        metavar='X',
+        help='how far an output may be from that of PyTorch, boxes in pixels; '
+        f'default: {LARGEST_DIFFERENCE:g}',
+    )
     args = parser.parse_args()
     if args.checkpoint is None and not args.model.endswith(('.pth', '.pt')):
         parser.error(f'{args.model} is a config: give its checkpoint, too')
@@ -56,7 +64,7 @@ def main() -> None:
         raise SystemExit(f'error: {error}') from error
     try:
         print('exporting, which takes a minute or two ...', flush=True)
-        differences = export_onnx(model, path)
+        differences = export_onnx(model, path, args.largest_difference)
         runtime = copy_runtime(args.out)
     except (ExportError, ImportError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
@@ -67,7 +75,7 @@ def main() -> None:
         print(f'  {name:16}{value:.2g}')
     largest = max(differences.values())
     print(
-        f'largest difference of all: {largest:.2g} (allowed: {LARGEST_DIFFERENCE:g})\n'
+        f'largest difference of all: {largest:.2g} (allowed: {args.largest_difference:g})\n'
         f'{path}: {path.stat().st_size / 1e6:.1f} MB'
     )
     if runtime is not None:
