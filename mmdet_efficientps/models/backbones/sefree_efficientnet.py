@@ -25,6 +25,7 @@ from ..layers import (
     InPlaceABN,
     checkpoint_activations,
     fold_activation,
+    pad_within_convs,
 )
 from ..layers.inplace_abn import adopt_batch_norm
 
@@ -113,6 +114,8 @@ class SEFreeEfficientNet(EfficientNet):
         )
         # The blocks know it too, but they call the reentrant kind.
         self.with_cp = with_cp
+        # Else padded copies of the widest maps are kept for the backward pass.
+        pad_within_convs(self)
         # The base class gives the same norm_cfg to all convs and no activation to
         # the projections; which of them are linear is put right here.
         for module in self.modules():

@@ -2,6 +2,7 @@
 """Layers the parts are made of."""
 
 from .activation_checkpointing import checkpoint_activations
+from .conv_padding import pad_within_convs
 from .inplace_abn import InPlaceABN, InPlaceABNSync, fold_activation
 from .separable_conv import SeparableConv
 
@@ -11,4 +12,5 @@ __all__ = [
     'SeparableConv',
     'checkpoint_activations',
     'fold_activation',
+    'pad_within_convs',
 ]
