@@ -17,6 +17,7 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from ..layers import SeparableConv, checkpoint_activations, fold_activation
+from ..losses import BootstrappedCrossEntropyLoss
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -275,5 +276,8 @@ class EfficientPSSemanticHead(BaseSemanticHead):
             dict[str, Tensor]: ``loss_seg``, a scalar.
         """
         target = torch.cat([s.gt_sem_seg.sem_seg for s in batch_data_samples]).long()
-        logits = _resize(self.forward(x)['seg_preds'].float(), target.shape[-2:])
+        logits = self.forward(x)['seg_preds'].float()
+        if not isinstance(self.loss_seg, BootstrappedCrossEntropyLoss):
+            # It does this itself, without logits of this size ever being there.
+            logits = _resize(logits, target.shape[-2:])
         return dict(loss_seg=self.loss_seg(logits, target))
