@@ -54,13 +54,13 @@ def test_a_state_goes_from_device_to_device():
     on_gpu = build(nn.Linear(1, 1))
     on_gpu.loss_scaler = torch.amp.GradScaler('cpu', init_scale=4.0)
     on_gpu.loss_scaler.scale(torch.ones(1))
-    states = copy.deepcopy((on_cpu.state_dict(), on_gpu.state_dict()))
-    on_gpu.load_state_dict(states[0])
+    of_cpu, of_gpu = copy.deepcopy((on_cpu.state_dict(), on_gpu.state_dict()))
+    on_gpu.load_state_dict(of_cpu)
     assert on_gpu.loss_scaler.get_scale() == 4
-    on_cpu.load_state_dict(states[1])
+    on_cpu.load_state_dict(copy.deepcopy(of_gpu))
     assert on_cpu.state_dict()['loss_scaler'] == {}
     on_gpu.loss_scaler.update(2.0)
-    on_gpu.load_state_dict(copy.deepcopy(states[1]))
+    on_gpu.load_state_dict(of_gpu)
     assert on_gpu.loss_scaler.get_scale() == 4
 
 
