@@ -4,7 +4,6 @@
 import argparse
 import os
 
-import torch
 from mmengine.runner import Runner
 
 from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
@@ -25,7 +24,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     add_run_arguments(parser, leaves='logs and checkpoints')
     parser.add_argument(
-        '--amp', action='store_true', help='train with automatic mixed precision'
+        '--amp',
+        action='store_true',
+        help='train with automatic mixed precision: float16, on a CPU bfloat16',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -54,8 +55,6 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f'error: {error}') from error
     if args.amp:
-        if not torch.cuda.is_available():
-            raise SystemExit('--amp needs a GPU: MMEngine has it for GPUs only')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):

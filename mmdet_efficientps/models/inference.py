@@ -16,14 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .layers import InPlaceABN
+from .layers import InPlaceABN, pad_within_convs
 from .roi_heads import Float32RoIExtractor
 
 # What is computed on whole maps, and what on RoIs.
@@ -138,40 +137,6 @@ def _fold_norm(conv: nn.Conv2d, norm: _BatchNorm) -> nn.Module:
         norm.bias,
     )
     return nn.Identity() if slope is None else nn.LeakyReLU(slope, inplace=True)
-
-
-def pad_within_convs(model: nn.Module) -> None:
-    """Replace convs that pad a copy of their input by convs that pad, in place.
-
-    EfficientNets have :class:`mmcv.cnn.bricks.Conv2dAdaptivePadding`. At stride 1 it
-    pads the same on both sides, as any conv can; others stay.
-
-    Args:
-        model (nn.Module): Any network.
-    """
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if (
-                isinstance(child, Conv2dAdaptivePadding)
-                and child.stride == (1, 1)
-                and all(size % 2 for size in child.kernel_size)
-            ):
-                setattr(module, name, _padding_conv(child))
-
-
-def _padding_conv(layer: nn.Conv2d) -> nn.Conv2d:
-    (height, width), (dilation_y, dilation_x) = layer.kernel_size, layer.dilation
-    conv = nn.Conv2d(
-        layer.in_channels,
-        layer.out_channels,
-        (height, width),
-        padding=(dilation_y * (height // 2), dilation_x * (width // 2)),
-        dilation=(dilation_y, dilation_x),
-        groups=layer.groups,
-        device='meta',
-    )
-    conv.weight, conv.bias = layer.weight, layer.bias
-    return conv.train(layer.training)
 
 
 class ChannelsLastLinear(nn.Module):

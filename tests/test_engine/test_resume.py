@@ -13,19 +13,17 @@ import shutil
 import signal
 import socket
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS
+from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -80,16 +78,6 @@ class WeightSum(BaseMetric):
 
     def compute_metrics(self, results):
         return {'score': sum(results)}
-
-
-@OPTIM_WRAPPERS.register_module()
-class BFloat16OnCPU(OptimWrapper):
-    """MMEngine's own wants a GPU."""
-
-    @contextmanager
-    def optim_context(self, model):
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield
 
 
 class Killed(Exception):
@@ -242,7 +230,12 @@ SETTINGS = {
     'moving average': dict(hooks=[dict(type='EMAHook', momentum=0.1)]),
     'bfloat16': dict(
         optim_wrapper=dict(
-            type='BFloat16OnCPU', optimizer=dict(type='SGD', lr=0.05, momentum=0.9)
+            type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9)
+        )
+    ),
+    'fused optimizer': dict(
+        optim_wrapper=dict(
+            type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.05, fused=True)
         )
     ),
     'validation': dict(

@@ -2,6 +2,7 @@
 import runpy
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -53,3 +54,17 @@ def test_options_of_the_command_line_go_into_the_config(monkeypatch, tmp_path):
     assert read_run_config(args).work_dir == 'kept'
     args.work_dir = 'given'
     assert read_run_config(args).work_dir == 'given'
+
+
+def test_mixed_precision_is_for_every_device(monkeypatch, tmp_path):
+    configs = []
+    monkeypatch.setattr(
+        'mmengine.runner.Runner.from_cfg',
+        lambda config: configs.append(config) or Mock(),
+    )
+    options = ['--amp', '--work-dir', str(tmp_path)]
+    arguments = ['train.py', str(TOOL.parents[1] / CONFIG), *options]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    runpy.run_path(str(TOOL), run_name='__main__')
+    assert configs[0].optim_wrapper.type == 'AmpOptimWrapper'
+    assert configs[0].optim_wrapper.optimizer.type == 'AdamW'

@@ -24,10 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import partial, wraps
+from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ from typing import Any
 import numpy as np
 from benchmarking import (
     MB,
+    Timer,
     in_fresh_process,
+    make_image,
+    parse_size,
     peak_resident_mb,
     print_json,
     reset_peak,
@@ -64,48 +67,6 @@ OPTIONAL = ('ours prepared bf16', 'ours prepared fp16', 'ours compiled')
 NAMES = (*OURS, ONNX, *MMDET)
 CANDIDATES, INSTANCES = 200, 30
 EXPORTER = Path(__file__).parents[1] / 'deployment' / 'export_onnx.py'
-
-
-def make_image(height: int, width: int) -> np.ndarray:
-    """Make an image of smooth noise, (height, width, 3), uint8."""
-    import cv2
-
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-class Timer:
-    """Adds up the seconds of parts, each by a name."""
-
-    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
-        self.seconds: dict[str, float] = {}
-        self.found: dict[str, int] = {}
-        self.synchronize = synchronize
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Time what is done inside as a part."""
-        self.synchronize()
-        start = time.perf_counter()
-        yield
-        self.synchronize()
-        seconds = time.perf_counter() - start
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def wrap(self, owner: Any, method: str, name: str, count: str = '') -> None:
-        """Time a method of an object as a part, and count what it finds."""
-        call = getattr(owner, method)
-
-        @wraps(call)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(name):
-                result = call(*args, **kwargs)
-            if count:
-                self.found[count] = len(result[0])
-            return result
-
-        setattr(owner, method, timed)
 
 
 def build_network(config: Any) -> Any:
@@ -257,12 +218,12 @@ def _predictor(model: Any, timer: Timer) -> Callable[[np.ndarray], Any]:
     extract_feat = model.backbone, getattr(model, 'neck', None)
     for name, part in zip(('backbone', 'neck'), extract_feat, strict=True):
         if part is not None:
-            _time_calls(part, timer, name)
+            timer.wrap_calls(part, name)
     if hasattr(model, 'roi_head'):
         timer.wrap(model.rpn_head, 'predict', 'rpn', count='proposals')
         timer.wrap(model.roi_head, 'predict', 'roi', count='instances')
         if type(model).__name__ == 'EfficientPS':
-            _time_calls(model.semantic_head, timer, 'semantic')
+            timer.wrap_calls(model.semantic_head, 'semantic')
         else:
             timer.wrap(model.semantic_head, 'predict', 'semantic')
     else:
@@ -276,14 +237,6 @@ def _predictor(model: Any, timer: Timer) -> Callable[[np.ndarray], Any]:
             return result.pred_panoptic_seg.sem_seg[0].cpu().numpy()
 
     return predict
-
-
-def _time_calls(module: Any, timer: Timer, name: str) -> None:
-    running = ExitStack()
-    module.register_forward_pre_hook(
-        lambda *_: running.enter_context(timer.part(name)), prepend=True
-    )
-    module.register_forward_hook(lambda *_: running.close())
 
 
 def load_onnx(
@@ -438,19 +391,6 @@ def export_onnx(folder: str) -> str | None:
         lines = (process.stderr or process.stdout).strip().splitlines() or ['']
         return f'export_onnx.py failed: {lines[-1]}'
     return None
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read a size such as 512x1024."""
-    try:
-        height, width = (int(side) for side in text.split('x'))
-    except ValueError:
-        height = width = 0
-    if min(height, width) < 32 or height % 32 or width % 32:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is no HEIGHTxWIDTH of multiples of 32, such as 512x1024'
-        )
-    return height, width
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,15 +1,21 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """What the benchmark scripts of this folder share."""
 
+import argparse
 import json
 import os
 import platform
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 MB = 2**20
 
@@ -87,3 +93,66 @@ def in_fresh_process(function: Callable, *args: Any) -> Any:
     """
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
+
+
+class Timer:
+    """Adds up the seconds of parts, each by a name."""
+
+    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
+        self.seconds: dict[str, float] = {}
+        self.found: dict[str, int] = {}
+        self.synchronize = synchronize
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time what is done inside as a part."""
+        self.synchronize()
+        start = time.perf_counter()
+        yield
+        self.synchronize()
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def wrap(self, owner: Any, method: str, name: str, count: str = '') -> None:
+        """Time a method of an object as a part, and count what it finds."""
+        call = getattr(owner, method)
+
+        @wraps(call)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                result = call(*args, **kwargs)
+            if count:
+                self.found[count] = len(result[0])
+            return result
+
+        setattr(owner, method, timed)
+
+    def wrap_calls(self, module: Any, name: str) -> None:
+        """Time what is called as a module, compiled or not, as a part."""
+        running = ExitStack()
+        module.register_forward_pre_hook(
+            lambda *_: running.enter_context(self.part(name)), prepend=True
+        )
+        module.register_forward_hook(lambda *_: running.close())
+
+
+def make_image(height: int, width: int) -> np.ndarray:
+    """Make an image of smooth noise, (height, width, 3), uint8."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a size such as 512x1024."""
+    try:
+        height, width = (int(side) for side in text.split('x'))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 32 or height % 32 or width % 32:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no HEIGHTxWIDTH of multiples of 32, such as 512x1024'
+        )
+    return height, width

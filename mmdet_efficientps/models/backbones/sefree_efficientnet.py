@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
@@ -21,7 +21,12 @@ from mmdet_efficientps.utils.checkpoint_loading import (
     read_checkpoint,
 )
 
-from ..layers import InPlaceABN, fold_activation
+from ..layers import (
+    InPlaceABN,
+    checkpoint_activations,
+    fold_activation,
+    pad_within_convs,
+)
 from ..layers.inplace_abn import adopt_batch_norm
 
 
@@ -67,9 +72,13 @@ class SEFreeEfficientNet(EfficientNet):
             Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
         linear_first_stage (bool): Make the projection of the first stage linear
             as well. Defaults to False.
+        with_cp (bool): Whether blocks are computed again in backward instead of
+            keeping their activations, see
+            :func:`~mmdet_efficientps.models.layers.checkpoint_activations`.
+            Defaults to False.
         kwargs: Other arguments of :class:`mmdet.models.EfficientNet`:
             ``drop_path_rate``, ``frozen_stages``, ``conv_cfg``, ``norm_eval``,
-            ``with_cp``, ``init_cfg``.
+            ``init_cfg``.
     """
 
     layer_settings = {
@@ -92,6 +101,7 @@ class SEFreeEfficientNet(EfficientNet):
         norm_cfg: dict = dict(type='InPlaceABN', eps=1e-3),
         act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
         linear_first_stage: bool = False,
+        with_cp: bool = False,
         **kwargs,
     ) -> None:
         folded_norm_cfg, folded_act_cfg = fold_activation(norm_cfg, act_cfg)
@@ -102,6 +112,10 @@ class SEFreeEfficientNet(EfficientNet):
             act_cfg=folded_act_cfg,
             **kwargs,
         )
+        # The blocks know it too, but they call the reentrant kind.
+        self.with_cp = with_cp
+        # Else padded copies of the widest maps are kept for the backward pass.
+        pad_within_convs(self)
         # The base class gives the same norm_cfg to all convs and no activation to
         # the projections; which of them are linear is put right here.
         for module in self.modules():
@@ -180,6 +194,25 @@ class SEFreeEfficientNet(EfficientNet):
             bool: True if iABN layers have to adopt them.
         """
         return any('.se.' in key for key in state)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the features.
+
+        Args:
+            x (Tensor): Images, (N, 3, H, W), normalised.
+
+        Returns:
+            tuple[Tensor]: The outputs of the stages ``out_indices``.
+        """
+        if not self.with_cp:
+            return super().forward(x)
+        outs = []
+        for i, layer in enumerate(self.layers):
+            for block in layer if isinstance(layer, nn.Sequential) else (layer,):
+                x = checkpoint_activations(block, x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
 
     def train(self, mode: bool = True) -> SEFreeEfficientNet:
         """Set training mode; returns self, which the base class forgets to."""

@@ -9,6 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers import checkpoint_activations
+
 
 @MODELS.register_module()
 class Float32RPNHead(RPNHead):
@@ -22,8 +24,17 @@ class Float32RPNHead(RPNHead):
     An image narrower than every anchor, which ends the training in mmdet, is trained
     on all its anchors instead of those within ``train_cfg.allowed_border``.
 
-    Elsewhere nothing differs. Arguments as the base class.
+    Elsewhere nothing differs.
+
+    Args:
+        with_cp (bool): Whether the convs are computed again in backward instead of
+            keeping their activations. Defaults to False.
+        kwargs: Arguments of the base class.
     """
+
+    def __init__(self, with_cp: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.with_cp = with_cp
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Predict on one level.
@@ -35,7 +46,10 @@ class Float32RPNHead(RPNHead):
             tuple[Tensor, Tensor]: Objectness (N, anchors, h, w) and box deltas
             (N, 4 * anchors, h, w), float32.
         """
-        score, deltas = super().forward_single(x)
+        predict = super().forward_single
+        score, deltas = (
+            checkpoint_activations(predict, x) if self.with_cp else predict(x)
+        )
         return score.float(), deltas.float()
 
     def _get_targets_single(

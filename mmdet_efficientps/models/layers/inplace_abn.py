@@ -83,13 +83,17 @@ class _InPlaceABNFunction(torch.autograd.Function):
         y, weight, bias, invstd = ctx.saved_tensors
         gamma = weight.abs() + ctx.eps
         view = (1, -1) + (1,) * (y.dim() - 2)
+        # As few maps as possible are there at once: this may be the peak of a step.
         if ctx.slope == 1:
             dz, z = dy, y
         else:
             negative = y < 0
             dz = torch.where(negative, dy * ctx.slope, dy)
             z = torch.where(negative, y / ctx.slope, y)
-        x_hat = (z - bias.view(view)) / gamma.view(view)
+            del negative
+        x_hat = z - bias.view(view)
+        del z
+        x_hat.div_(gamma.view(view))
 
         if ctx.training and ctx.group is None:
             # The kernel sees x_hat as its input, whose statistics are mean 0 and
@@ -285,8 +289,8 @@ class InPlaceABN(nn.BatchNorm2d):
                 f'channel, got {tuple(x.shape)}: use larger crops or '
                 'batches, or set norm_eval'
             )
-        if self.training:
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         compiled = self.engine == 'compiled' or (
             self.engine == 'auto' and compiled_engine_serves(x.device.type, x.dtype)
         )

@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from ..layers import SeparableConv, fold_activation
+from ..layers import SeparableConv, checkpoint_activations, fold_activation
 
 
 @MODELS.register_module()
@@ -38,6 +38,8 @@ class TwoWayFPN(BaseModule):
             Defaults to ``dict(type='InPlaceABN')``.
         act_cfg (dict, optional): Config of the activation.
             Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
+        with_cp (bool): Whether convs are computed again in backward instead of
+            keeping their activations. Defaults to False.
         init_cfg (dict, optional): Initialisation config. Defaults to Xavier
             uniform, as mmdet's FPN.
 
@@ -55,6 +57,7 @@ class TwoWayFPN(BaseModule):
         paths: Sequence[str] = PATHS,
         norm_cfg: dict = dict(type='InPlaceABN'),
         act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
+        with_cp: bool = False,
         init_cfg: dict | None = dict(
             type='Xavier', layer='Conv2d', distribution='uniform'
         ),
@@ -66,6 +69,7 @@ class TwoWayFPN(BaseModule):
             )
         self.in_channels = tuple(in_channels)
         self.out_channels = out_channels
+        self.with_cp = with_cp
         folded_norm_cfg, folded_act_cfg = fold_activation(norm_cfg, act_cfg)
 
         def conv(channels: int, kernel_size: int) -> ConvModule:
@@ -108,23 +112,27 @@ class TwoWayFPN(BaseModule):
         check_num_levels(self.in_channels, inputs)
         paths = []
         if self.top_down_convs is not None:
-            coarsest_first = _path(reversed(self.top_down_convs), reversed(inputs))
+            coarsest_first = self._path(reversed(self.top_down_convs), reversed(inputs))
             paths.append(coarsest_first[::-1])
         if self.bottom_up_convs is not None:
-            paths.append(_path(self.bottom_up_convs, inputs))
+            paths.append(self._path(self.bottom_up_convs, inputs))
         return tuple(
-            conv(reduce(torch.add, levels))
+            self._call(conv, reduce(torch.add, levels))
             for conv, *levels in zip(self.output_convs, *paths, strict=True)
         )
 
+    def _path(
+        self, convs: Iterable[nn.Module], inputs: Iterable[Tensor]
+    ) -> list[Tensor]:
+        """Lateral conv of every level, each plus what the level before came to."""
+        outs: list[Tensor] = []
+        for conv, x in zip(convs, inputs, strict=True):
+            lateral = self._call(conv, x)
+            outs.append(lateral + resize_as(outs[-1], lateral) if outs else lateral)
+        return outs
 
-def _path(convs: Iterable[nn.Module], inputs: Iterable[Tensor]) -> list[Tensor]:
-    """Lateral conv of every level, each plus what the level before came to."""
-    outs: list[Tensor] = []
-    for conv, x in zip(convs, inputs, strict=True):
-        lateral = conv(x)
-        outs.append(lateral + resize_as(outs[-1], lateral) if outs else lateral)
-    return outs
+    def _call(self, conv: nn.Module, x: Tensor) -> Tensor:
+        return checkpoint_activations(conv, x) if self.with_cp else conv(x)
 
 
 def check_num_levels(in_channels: Sequence[int], inputs: Sequence[Tensor]) -> None:

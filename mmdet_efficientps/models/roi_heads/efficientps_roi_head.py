@@ -19,9 +19,21 @@ class EfficientPSRoIHead(StandardRoIHead):
     mmdet pastes and thresholds every mask at image size inside the head, after
     which the logits that the panoptic fusion works on are gone. Here the results
     have ``mask_logits`` of RoI size; :mod:`mmdet_efficientps.structures.roi_masks`
-    makes masks of the image of them for whoever needs those. Arguments as the base
-    class.
+    makes masks of the image of them for whoever needs those. Under autocast all
+    outputs of the heads are float32, so that losses are. Arguments as the base class.
     """
+
+    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        """Run the box head; arguments and result as the base class."""
+        results = super()._bbox_forward(x, rois)
+        return results | {
+            name: results[name].float() for name in ('cls_score', 'bbox_pred')
+        }
+
+    def _mask_forward(self, *args, **kwargs) -> dict:
+        """Run the mask head; arguments and result as the base class."""
+        results = super()._mask_forward(*args, **kwargs)
+        return results | {'mask_preds': results['mask_preds'].float()}
 
     def predict(
         self,

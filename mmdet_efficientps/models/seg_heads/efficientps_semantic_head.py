@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,8 @@ from mmdet.structures import SampleList
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from ..layers import SeparableConv, fold_activation
+from ..layers import SeparableConv, checkpoint_activations, fold_activation
+from ..losses import BootstrappedCrossEntropyLoss
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -174,6 +176,8 @@ class EfficientPSSemanticHead(BaseSemanticHead):
             Defaults to ``dict(type='InPlaceABN')``.
         act_cfg (dict, optional): Config of the activation.
             Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
+        with_cp (bool): Whether cells and logits are computed again in backward
+            instead of keeping activations. Defaults to False.
         loss_seg (dict): Config of the loss, called with logits (N, C, H, W) and
             labels (N, H, W).
             Defaults to ``dict(type='BootstrappedCrossEntropyLoss')``.
@@ -194,6 +198,7 @@ class EfficientPSSemanticHead(BaseSemanticHead):
         with_mc: bool = True,
         norm_cfg: dict = dict(type='InPlaceABN'),
         act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
+        with_cp: bool = False,
         loss_seg: dict = dict(type='BootstrappedCrossEntropyLoss'),
         init_cfg: dict | None = None,
     ) -> None:
@@ -205,6 +210,7 @@ class EfficientPSSemanticHead(BaseSemanticHead):
         )
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
+        self.with_cp = with_cp
 
         for field, name in (
             ('large_scale_cell', large_scale_cell),
@@ -239,15 +245,22 @@ class EfficientPSSemanticHead(BaseSemanticHead):
             stride 4, and ``seg_feats``, their input of 4 * inner_channels channels.
         """
         p4, p8, p16, p32 = x
-        size4 = p4.shape[-2:]
-        d32 = self.dpc32(p32)
-        d16 = self.dpc16(p16)
-        l8 = self.lsfe8(p8) + self.mc8(
-            d16 + _resize(d32, d16.shape[-2:]), p8.shape[-2:]
+        d32 = self._call(self.dpc32, p32)
+        d16 = self._call(self.dpc16, p16)
+        l8 = self._call(self.lsfe8, p8) + self._call(
+            self.mc8, d16 + _resize(d32, d16.shape[-2:]), p8.shape[-2:]
         )
-        l4 = self.lsfe4(p4) + self.mc4(l8, size4)
-        feats = torch.cat([l4, *(_resize(f, size4) for f in (l8, d16, d32))], dim=1)
+        l4 = self._call(self.lsfe4, p4) + self._call(self.mc4, l8, p4.shape[-2:])
+        return self._call(self._logits, l4, l8, d16, d32)
+
+    def _logits(self, l4: Tensor, *coarser: Tensor) -> dict[str, Tensor]:
+        """What the levels have to say together, at the size of the first."""
+        levels = [l4, *(_resize(level, l4.shape[-2:]) for level in coarser)]
+        feats = torch.cat(levels, dim=1)
         return dict(seg_preds=self.conv_logits(feats), seg_feats=feats)
+
+    def _call(self, part: Callable, *inputs: Any) -> Any:
+        return checkpoint_activations(part, *inputs) if self.with_cp else part(*inputs)
 
     def loss(
         self, x: Sequence[Tensor], batch_data_samples: SampleList
@@ -263,5 +276,8 @@ class EfficientPSSemanticHead(BaseSemanticHead):
             dict[str, Tensor]: ``loss_seg``, a scalar.
         """
         target = torch.cat([s.gt_sem_seg.sem_seg for s in batch_data_samples]).long()
-        logits = _resize(self.forward(x)['seg_preds'].float(), target.shape[-2:])
+        logits = self.forward(x)['seg_preds'].float()
+        if not isinstance(self.loss_seg, BootstrappedCrossEntropyLoss):
+            # It does this itself, without logits of this size ever being there.
+            logits = _resize(logits, target.shape[-2:])
         return dict(loss_seg=self.loss_seg(logits, target))

@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Box coders."""
+"""Box coders and assigners."""
 
+from .chunked_max_iou_assigner import ChunkedMaxIoUAssigner
 from .inclusive_bbox_coder import InclusiveDeltaXYWHBBoxCoder
 
-__all__ = ['InclusiveDeltaXYWHBBoxCoder']
+__all__ = ['ChunkedMaxIoUAssigner', 'InclusiveDeltaXYWHBBoxCoder']

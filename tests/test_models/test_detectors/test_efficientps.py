@@ -404,3 +404,81 @@ def test_frozen_norm_layers_keep_statistics_and_weights(cfg):
     learnt = {n for n, p in model.named_parameters() if p.grad is not None}
     assert not [n for n in learnt if '.bn.' in n]
     assert [n for n in learnt if n.endswith('conv.weight')]
+
+
+CHECKPOINTED = ('backbone', 'neck', 'semantic_head', 'rpn_head', 'roi_head.mask_head')
+
+
+def test_activation_checkpointing_changes_neither_losses_nor_gradients(cfg):
+    norm_cfg = dict(type='InPlaceABN')
+    cfg = deepcopy(cfg)
+    cfg.backbone.update(
+        frozen_stages=1, norm_eval=False, act_cfg=dict(type='LeakyReLU')
+    )
+    parts = [
+        cfg.backbone,
+        cfg.neck,
+        cfg.semantic_head,
+        cfg.rpn_head,
+        cfg.roi_head.mask_head,
+    ]
+    for part in parts[:3] + parts[4:]:
+        part.norm_cfg = norm_cfg
+    batch = make_batch(make_sample(64, 96, 3), make_sample(64, 96, 0))
+    results = []
+    for with_cp in (False, True):
+        for part in parts:
+            part.with_cp = with_cp
+        torch.manual_seed(0)
+        model = MODELS.build(cfg).train()
+        data = model.data_preprocessor(deepcopy(batch), training=True)
+        losses = model.loss(data['inputs'], data['data_samples'])
+        total, _ = model.parse_losses(losses)
+        total.backward()
+        grads = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+        results.append((losses, grads, dict(model.named_buffers())))
+    (losses, grads, buffers), (cp_losses, cp_grads, cp_buffers) = results
+    for name, expected in losses.items():
+        torch.testing.assert_close(cp_losses[name], expected, rtol=0, atol=0)
+    for name, expected in grads.items():
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(
+            cp_grads[name], expected, rtol=1e-6, atol=1e-6 * scale
+        )
+    for name, expected in buffers.items():
+        assert torch.equal(cp_buffers[name], expected), name
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_losses_are_taken_in_float32_under_autocast(model, dtype):
+    """Other than convs and linear layers nothing sees half precision."""
+    model.train()
+    batch = make_batch(make_sample(64, 96, 3))
+    data = model.data_preprocessor(batch, training=True)
+    seen = {}
+
+    def note(name):
+        def hook(module, args):
+            seen[name] = args[0].dtype
+
+        return hook
+
+    head = model.roi_head
+    parts = {
+        'rpn_cls': model.rpn_head.loss_cls,
+        'rpn_bbox': model.rpn_head.loss_bbox,
+        'cls': head.bbox_head.loss_cls,
+        'bbox': head.bbox_head.loss_bbox,
+        'mask': head.mask_head.loss_mask,
+        'seg': model.semantic_head.loss_seg,
+    }
+    handles = [
+        part.register_forward_pre_hook(note(name)) for name, part in parts.items()
+    ]
+    with torch.autocast('cpu', dtype=dtype):
+        half = model.semantic_head.conv_logits(torch.zeros(1, 256, 1, 1)).dtype
+        model.loss(data['inputs'], data['data_samples'])
+    for handle in handles:
+        handle.remove()
+    assert half == dtype
+    assert seen == dict.fromkeys(parts, torch.float32)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
+from torch import Tensor
 
-from ...layers import SeparableConv
+from ...layers import SeparableConv, checkpoint_activations
 
 
 @MODELS.register_module()
@@ -24,6 +25,8 @@ class SeparableConvMaskHead(FCNMaskHead):
             Defaults to ``dict(type='InPlaceABN')``.
         act_cfg (dict, optional): Config of the activation.
             Defaults to ``dict(type='LeakyReLU', negative_slope=0.01)``.
+        with_cp (bool): Whether the head is computed again in backward instead of
+            keeping its activations. Defaults to False.
         kwargs: Other arguments of :class:`mmdet.models.FCNMaskHead`, such as
             ``num_classes``, ``class_agnostic`` and ``loss_mask``.
     """
@@ -36,6 +39,7 @@ class SeparableConvMaskHead(FCNMaskHead):
         conv_out_channels: int = 256,
         norm_cfg: dict = dict(type='InPlaceABN'),
         act_cfg: dict | None = dict(type='LeakyReLU', negative_slope=0.01),
+        with_cp: bool = False,
         **kwargs,
     ) -> None:
         # The base class is built without its plain convs.
@@ -49,6 +53,7 @@ class SeparableConvMaskHead(FCNMaskHead):
         self.in_channels = in_channels
         self.conv_kernel_size = conv_kernel_size
         self.norm_cfg = norm_cfg
+        self.with_cp = with_cp
         self.convs = ModuleList(
             SeparableConv(
                 in_channels if i == 0 else conv_out_channels,
@@ -59,3 +64,16 @@ class SeparableConvMaskHead(FCNMaskHead):
             )
             for i in range(num_convs)
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict masks.
+
+        Args:
+            x (Tensor): RoI features, (K, in_channels, m, m).
+
+        Returns:
+            Tensor: Logits, (K, num_classes, 2 * m, 2 * m).
+        """
+        if not self.with_cp:
+            return super().forward(x)
+        return checkpoint_activations(super().forward, x)
