@@ -143,10 +143,13 @@ def build(name: str, settings: argparse.Namespace) -> tuple[Any, Any]:
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
     from mmengine.hub import get_config
+    from mmengine.logging import MMLogger
     from mmengine.optim import build_optim_wrapper
 
     from mmdet_efficientps import load_config
 
+    # Initialisation and the optimizer have a line to say for every weight.
+    MMLogger.get_instance('benchmark', log_level='ERROR')
     register_all_modules(init_default_scope=True)
     options = OURS.get(name, {})
     if name in MMDET:
