@@ -75,7 +75,8 @@ def main() -> None:
         print(f'  {name:16}{value:.2g}')
     largest = max(differences.values())
     print(
-        f'largest difference of all: {largest:.2g} (allowed: {args.largest_difference:g})\n'
+        f'largest difference of all: {largest:.2g} '
+        f'(allowed: {args.largest_difference:g})\n'
         f'{path}: {path.stat().st_size / 1e6:.1f} MB'
     )
     if runtime is not None:
