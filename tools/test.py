@@ -10,9 +10,12 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
+from mmdet_efficientps.engine import join_processes
 from mmdet_efficientps.evaluation import CityscapesSubmission, DumpPanopticResults
+from mmdet_efficientps.utils.work_dir_lock import check_work_dir
 
 
 def parse_args() -> argparse.Namespace:
@@ -130,11 +133,19 @@ def set_pipeline(dataset: dict, pipeline: list[dict]) -> None:
         dataset['pipeline'] = pipeline
 
 
+# torchrun shows the error of the process that failed first.
+@record
 def main() -> None:
     """Build the runner and test."""
     args = parse_args()
     cfg = read_run_config(args)
     cfg.load_from = args.checkpoint
+    try:
+        check_work_dir(cfg.work_dir)
+        join_processes(cfg)
+    except (OSError, ValueError) as error:
+        text = getattr(error, 'strerror', None) or error
+        raise SystemExit(f'error: {text}') from error
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise SystemExit(
