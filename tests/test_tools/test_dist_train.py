@@ -18,6 +18,8 @@ from mmdet_efficientps.structures.panoptic import id2rgb
 pytestmark = pytest.mark.slow
 
 TOOLS = Path(__file__).parents[2] / 'tools'
+# Height and width; where maps are a few cells, norm layers amplify rounding.
+SIZE = (128, 160)
 BASE = 'configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 # Two processes with an image each do what one does with both where a mean over the
 # batch is the mean of the means over its images: samplers take all there is, and images
@@ -31,7 +33,7 @@ act = dict(type='LeakyReLU', negative_slope=0.01)
 everything = dict(type='RandomSampler', num=1000000, pos_fraction=0.5, neg_pos_ub=-1)
 model = dict(
     backbone=dict(
-        init_cfg=None, norm_eval=False, frozen_stages=-1, norm_cfg=norm, act_cfg=act
+        init_cfg=None, norm_eval=False, frozen_stages=0, norm_cfg=norm, act_cfg=act
     ),
     neck=dict(norm_cfg=norm),
     semantic_head=dict(
@@ -58,14 +60,17 @@ model = dict(
     test_cfg=dict(rcnn=dict(score_thr=0.02, max_per_img=5)),
 )
 optim_wrapper = dict(
-    _delete_=True, type='OptimWrapper', clip_grad=dict(max_norm=35),
-    optimizer=dict(type='SGD', lr=1e-3, momentum=0.9),
+    _delete_=True, type='OptimWrapper',
+    # Gradients of an untrained network are large: the loss falls by a tenth in a step.
+    optimizer=dict(type='SGD', lr=1e-6, momentum=0.9),
 )
 param_scheduler = []
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
 custom_hooks = [*_base_.custom_hooks, dict(type='LossRecordHook')]
-_base_.train_pipeline[2] = dict(type='PanopticResize', scale=(96, 64), keep_ratio=True)
-_base_.test_pipeline[1].scale = (96, 64)
+_base_.train_pipeline[2] = dict(
+    type='PanopticResize', scale=(160, 128), keep_ratio=True
+)
+_base_.test_pipeline[1].scale = (160, 128)
 loader = dict(num_workers=0, persistent_workers=False)
 data = dict(
     _delete_=True, type='PanopticDataset', data_root={root!r},
@@ -130,10 +135,10 @@ def write_set(root, name, sizes, bare=()):
         if k not in bare:
             ids[: height // 3] = 1
             for car in (2, 3):
-                left = 3 + 4 * k + 40 * (car - 2)
-                ids[height // 2 : -5, left : left + 20] = car
+                left = 3 + 8 * k + 70 * (car - 2)
+                ids[height // 2 : -9, left : left + 40] = car
                 # Something to see.
-                pixels[height // 2 : -5, left : left + 20] //= 4
+                pixels[height // 2 : -9, left : left + 40] //= 4
             segments = [
                 dict(id=i, category_id=7 if i == 1 else 26, iscrowd=0)
                 for i in (1, 2, 3)
@@ -155,11 +160,11 @@ def setting(tmp_path_factory):
     """Folder, config, and how to run a command in it."""
     folder = tmp_path_factory.mktemp('processes')
     root = folder / 'data'
-    write_set(root, 'train', [(64, 96)] * 4)
+    write_set(root, 'train', [SIZE] * 4)
     # Of other sizes, and the second process gets the one without a label.
-    write_set(root, 'uneven', [(64, 96), (32, 96)], bare=[1])
+    write_set(root, 'uneven', [SIZE, (64, 160)], bare=[1])
     # More images for the first process.
-    write_set(root, 'val', [(64, 96)] * 3)
+    write_set(root, 'val', [SIZE] * 3)
     config = folder / 'small.py'
     config.write_text(
         CONFIG.format(base=str(TOOLS.parent / BASE), root=f'{root}{os.sep}')
@@ -211,8 +216,8 @@ def test_two_processes_train_as_one_with_both_images(setting, in_two):
     setting.train(1, 'in_one', 'train_dataloader.batch_size=2')
     expected, found = losses(setting.folder / 'in_one'), losses(in_two)
     assert set(found) == set(expected) == {1, 2, 3, 4}
+    assert abs(expected[4]['loss'] - expected[1]['loss']) > 0.01
     for number, record in expected.items():
-        assert record['loss_mask'] > 0.1
         assert found[number] == pytest.approx(record, rel=1e-5, abs=1e-6)
 
 

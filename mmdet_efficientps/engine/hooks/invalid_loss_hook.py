@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmdet.engine.hooks import CheckInvalidLossHook
 from mmdet.registry import HOOKS
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from ..bare_model import bare_model
@@ -27,8 +27,8 @@ class InvalidLossHook(CheckInvalidLossHook):
     every iteration anyway), and that more than the losses is checked:
 
     - Gradients, before the optimizer takes them and before they are clipped, which
-      would spread one NaN over all. Not with ``AmpOptimWrapper``, whose scaler leaves
-      out steps with such gradients.
+      would spread one NaN over all. Not in mixed precision with scaled losses: there
+      such gradients are usual now and then, and the scaler leaves the step out.
     - Weights, before a checkpoint is written, so that no checkpoint of a spoilt network
       replaces a good one.
 
@@ -48,7 +48,8 @@ class InvalidLossHook(CheckInvalidLossHook):
         wrapper = runner.optim_wrapper
         parts = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
         for part in parts:
-            if not isinstance(part, AmpOptimWrapper):
+            scaler = getattr(part, 'loss_scaler', None)
+            if scaler is None or not scaler.is_enabled():
                 self._check_before_steps(runner, part)
 
     def after_train_iter(
