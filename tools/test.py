@@ -140,12 +140,6 @@ def main() -> None:
     args = parse_args()
     cfg = read_run_config(args)
     cfg.load_from = args.checkpoint
-    try:
-        check_work_dir(cfg.work_dir)
-        join_processes(cfg)
-    except (OSError, ValueError) as error:
-        text = getattr(error, 'strerror', None) or error
-        raise SystemExit(f'error: {text}') from error
     if args.tta:
         if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
             raise SystemExit(
@@ -163,6 +157,12 @@ def main() -> None:
             wait_time=args.wait_time,
             test_out_dir=args.show_dir,
         )
+    try:
+        check_work_dir(cfg.work_dir)
+        join_processes(cfg)
+    except (OSError, ValueError) as error:
+        text = getattr(error, 'strerror', None) or error
+        raise SystemExit(f'error: {text}') from error
     out_dir = args.format_only or args.out_panoptic
     if out_dir is not None:
         writer_type = CityscapesSubmission if args.format_only else DumpPanopticResults

@@ -68,6 +68,9 @@ def main() -> None:
             # its first files.
             claim_work_dir(cfg.work_dir)
         except OSError as error:
+            if args.launcher != 'none':
+                # Shown by torchrun, after what the others say when this one is gone.
+                raise
             raise SystemExit(f'error: {error.strerror or error}') from error
     if args.resume == 'auto':
         # The checkpoint hook finds the newest whole one, or begins as it would without.

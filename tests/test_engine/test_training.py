@@ -262,6 +262,17 @@ def test_out_of_memory_names_the_images(kind, by_epoch, tmp_path):
     assert 'batch_size' in str(error.value)
 
 
+def test_a_missing_validation_set_is_said_before_the_first_iteration(tmp_path):
+    def loss(loss, body):
+        raise AssertionError('trained')
+
+    run = make_runner(tmp_path, Net(loss), values=[0])
+    gone = dict(type='PanopticDataset', data_root=str(tmp_path), ann_file='gone.json')
+    run._val_dataloader = run._val_dataloader | dict(dataset=gone)
+    with pytest.raises(FileNotFoundError, match=r'gone\.json does not exist'):
+        run.train()
+
+
 def test_other_errors_stay_what_they_are(tmp_path):
     def loss(loss, body):
         raise RuntimeError('something else')
