@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmdet_efficientps.structures.panoptic import id2rgb
+from mmdet_efficientps.utils.checkpoint_loading import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +42,7 @@ model = dict(
         norm_cfg=norm, num_things_classes=1, num_stuff_classes=1,
         loss_seg=dict(fraction=1),
     ),
+    rpn_head=dict(anchor_generator=dict(ratios=[1.0])),
     roi_head=dict(
         bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1, norm_cfg=norm)
     ),
@@ -61,8 +64,8 @@ model = dict(
 )
 optim_wrapper = dict(
     _delete_=True, type='OptimWrapper',
-    # Gradients of an untrained network are large: the loss falls by a tenth in a step.
-    optimizer=dict(type='SGD', lr=1e-6, momentum=0.9),
+    # Gradients of an untrained network are large, and so is what they make of rounding.
+    optimizer=dict(type='SGD', lr=1e-7, momentum=0.9),
 )
 param_scheduler = []
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
@@ -205,6 +208,12 @@ def losses(folder):
     return {record['iter']: record for record in map(json.loads, lines)}
 
 
+def momentum(folder):
+    """The momentum of all parameters after the last iteration, (N, )."""
+    state = read_checkpoint(folder / 'iter_4.pth')['optimizer']['state']
+    return torch.cat([part['momentum_buffer'].flatten() for part in state.values()])
+
+
 @pytest.fixture(scope='module')
 def in_two(setting):
     """Work folder of a training in two processes, an image in each."""
@@ -216,9 +225,12 @@ def test_two_processes_train_as_one_with_both_images(setting, in_two):
     setting.train(1, 'in_one', 'train_dataloader.batch_size=2')
     expected, found = losses(setting.folder / 'in_one'), losses(in_two)
     assert set(found) == set(expected) == {1, 2, 3, 4}
-    assert abs(expected[4]['loss'] - expected[1]['loss']) > 0.01
     for number, record in expected.items():
         assert found[number] == pytest.approx(record, rel=1e-5, abs=1e-6)
+    # Sums of the gradients of all steps. They are less exact than losses: where a map is
+    # a few cells, norm layers amplify rounding on the way back.
+    sums = [momentum(folder) for folder in (setting.folder / 'in_one', in_two)]
+    assert (sums[1] - sums[0]).norm() < 1e-2 * sums[0].norm()
 
 
 def test_two_processes_resume_to_the_same_bits(setting, in_two):

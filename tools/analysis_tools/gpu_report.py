@@ -311,8 +311,9 @@ def write_report(out: Path, device: str) -> None:
         try:
             steps[log.stem] = json.loads(output.read_text())
         except (OSError, ValueError):
-            lines = log.read_text().strip().splitlines() or ['it gave no result']
-            steps[log.stem] = {'failed': lines[-1]}
+            # The last error; what is indented explains it.
+            lines = [line for line in log.read_text().splitlines() if line[:1].strip()]
+            steps[log.stem] = {'failed': lines[-1] if lines else 'it gave no result'}
     report = {'machine': machine(device), 'device': device, 'steps': steps}
     (out / 'report.json').write_text(json.dumps(report, indent=1))
     text = markdown(report)

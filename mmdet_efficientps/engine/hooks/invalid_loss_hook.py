@@ -91,7 +91,7 @@ class InvalidLossHook(CheckInvalidLossHook):
             self._check_gradients(runner, wrapper)
             step(*args, **kwargs)
 
-        wrapper.step = checked_step  # type: ignore[method-assign]
+        wrapper.step = checked_step
 
     def _check_gradients(self, runner: Runner, wrapper: OptimWrapper) -> None:
         """Check what a step of the optimizer is about to take."""

@@ -103,7 +103,7 @@ class _ResumableLoop(BaseLoop):
             MemoryError: If there is too little memory; says for what.
         """
         with explained_memory_errors(arguments[-1], self._iter + 1):
-            super().run_iter(*arguments)  # type: ignore[misc]
+            super().run_iter(*arguments)
 
     def is_validated_after(self, count: int) -> bool:
         """Whether there is a validation after a number of iterations or epochs.
