@@ -227,8 +227,8 @@ def test_two_processes_train_as_one_with_both_images(setting, in_two):
     assert set(found) == set(expected) == {1, 2, 3, 4}
     for number, record in expected.items():
         assert found[number] == pytest.approx(record, rel=1e-5, abs=1e-6)
-    # Sums of the gradients of all steps. They are less exact than losses: where a map is
-    # a few cells, norm layers amplify rounding on the way back.
+    # Sums of the gradients of all steps. They are less exact than losses: where a map
+    # is a few cells, norm layers amplify rounding on the way back.
     sums = [momentum(folder) for folder in (setting.folder / 'in_one', in_two)]
     assert (sums[1] - sums[0]).norm() < 1e-2 * sums[0].norm()
 
