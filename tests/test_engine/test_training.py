@@ -267,7 +267,12 @@ def test_a_missing_validation_set_is_said_before_the_first_iteration(tmp_path):
         raise AssertionError('trained')
 
     run = make_runner(tmp_path, Net(loss), values=[0])
-    gone = dict(type='PanopticDataset', data_root=str(tmp_path), ann_file='gone.json')
+    gone = dict(
+        type='PanopticDataset',
+        data_root=str(tmp_path),
+        ann_file='gone.json',
+        data_prefix=dict(img='img', seg='seg'),
+    )
     run._val_dataloader = run._val_dataloader | dict(dataset=gone)
     with pytest.raises(FileNotFoundError, match=r'gone\.json does not exist'):
         run.train()
