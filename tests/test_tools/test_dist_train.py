@@ -68,7 +68,9 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=1e-8, momentum=0.9),
 )
 param_scheduler = []
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=2)
+)
 end_the_second = None
 custom_hooks = [
     *_base_.custom_hooks, dict(type='LossRecordHook'), dict(type='EndTheSecond')
