@@ -10,9 +10,12 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
+from mmdet_efficientps.engine import join_processes
 from mmdet_efficientps.evaluation import CityscapesSubmission, DumpPanopticResults
+from mmdet_efficientps.utils.work_dir_lock import check_work_dir
 
 
 def parse_args() -> argparse.Namespace:
@@ -130,6 +133,8 @@ def set_pipeline(dataset: dict, pipeline: list[dict]) -> None:
         dataset['pipeline'] = pipeline
 
 
+# torchrun shows the error of the process that failed first.
+@record
 def main() -> None:
     """Build the runner and test."""
     args = parse_args()
@@ -152,6 +157,12 @@ def main() -> None:
             wait_time=args.wait_time,
             test_out_dir=args.show_dir,
         )
+    try:
+        check_work_dir(cfg.work_dir)
+        join_processes(cfg)
+    except (OSError, ValueError) as error:
+        text = getattr(error, 'strerror', None) or error
+        raise SystemExit(f'error: {text}') from error
     out_dir = args.format_only or args.out_panoptic
     if out_dir is not None:
         writer_type = CityscapesSubmission if args.format_only else DumpPanopticResults

@@ -2,20 +2,13 @@
 """Train a network from a config: ``python tools/train.py CONFIG [options]``."""
 
 import argparse
-import os
 
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmdet_efficientps.apis.command_line import add_run_arguments, read_run_config
-from mmdet_efficientps.engine import check_sync_bn
+from mmdet_efficientps.engine import check_sync_bn, join_processes
 from mmdet_efficientps.utils.work_dir_lock import claim_work_dir
-
-# Variable with the number of a process.
-_RANK_OF_LAUNCHER = {
-    'pytorch': 'RANK',
-    'slurm': 'SLURM_PROCID',
-    'mpi': 'OMPI_COMM_WORLD_RANK',
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,6 +38,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# torchrun shows the error of the process that failed first.
+@record
 def main() -> None:
     """Build the runner and train."""
     args = parse_args()
@@ -62,13 +57,19 @@ def main() -> None:
                 f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}'
             )
         cfg.auto_scale_lr.enable = True
-    rank = os.environ.get(_RANK_OF_LAUNCHER.get(args.launcher, ''), 0)
-    if int(rank) == 0:
+    try:
+        rank = join_processes(cfg)
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from error
+    if rank == 0:
         try:
             # The checkpoint hook claims it too, but only when the runner has written
             # its first files.
             claim_work_dir(cfg.work_dir)
         except OSError as error:
+            if args.launcher != 'none':
+                # Shown by torchrun, after what the others say when this one is gone.
+                raise
             raise SystemExit(f'error: {error.strerror or error}') from error
     if args.resume == 'auto':
         # The checkpoint hook finds the newest whole one, or begins as it would without.

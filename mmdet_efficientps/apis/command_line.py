@@ -47,7 +47,15 @@ def read_run_config(args: Namespace) -> Config:
 
     Returns:
         Config: The config, with a work folder.
+
+    Raises:
+        SystemExit: If there is no such file.
     """
+    if not osp.isfile(args.config):
+        raise SystemExit(
+            f'error: there is no config file {args.config}. Give its path; those that '
+            'come with the package are in configs/'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     setup_cache_size_limit_of_dynamo()
     cfg = Config.fromfile(args.config)

@@ -6,7 +6,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import IO
 
 try:
@@ -35,15 +38,9 @@ def claim_work_dir(folder: str | Path) -> None:
     folder = Path(folder).resolve()
     if folder in _held:
         return
-    try:
+    with _explained_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK_FILE).open('a+')
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f'nothing can be written into the work folder {folder} '
-            f'({error.strerror}): take another one by --work-dir',
-        ) from error
     try:
         if fcntl is not None:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,11 +55,43 @@ def claim_work_dir(folder: str | Path) -> None:
                 + ': wait until it ends, or take another --work-dir'
             ) from None
         # A file system without locks: go on without one.
-    file.seek(0)
-    file.truncate()
-    file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-    file.flush()
+    with _explained_errors(folder):
+        file.seek(0)
+        file.truncate()
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
     _held[folder] = file
+
+
+def check_work_dir(folder: str | Path) -> None:
+    """Check that a folder can be written into, without claiming it.
+
+    Args:
+        folder (str | Path): The work folder; it is made if it is not there.
+
+    Raises:
+        OSError: If nothing can be written there.
+    """
+    folder = Path(folder).resolve()
+    with _explained_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile('w', dir=folder) as file:
+            # A full disk shows when something is written.
+            file.write('test')
+            file.flush()
+
+
+@contextmanager
+def _explained_errors(folder: Path) -> Iterator[None]:
+    """Have an error of the system name the folder and say what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f'nothing can be written into the work folder {folder} '
+            f'({error.strerror}): take another one by --work-dir',
+        ) from error
 
 
 def release_work_dir(folder: str | Path) -> None:

@@ -1,6 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Pictures of panoptic segmentations and of training runs."""
 
+from .mlflow_backend import PictureMLflowVisBackend
 from .panoptic_drawing import (
     draw_comparison,
     draw_legend,
@@ -13,6 +14,7 @@ from .training_curves import plot_training_curves, read_scalars
 
 __all__ = [
     'PanopticVisualizer',
+    'PictureMLflowVisBackend',
     'draw_comparison',
     'draw_legend',
     'draw_panoptic',

@@ -56,6 +56,19 @@ class PanopticVisualizer(DetLocalVisualizer):
         self.max_width = max_width
         self.backend_args = backend_args
 
+    @property
+    def dataset_meta(self) -> dict:
+        """Metainfo of the data set, in every process.
+
+        MMEngine's visualizer has it in the main process only, and each one of a test
+        draws the images that it has predicted.
+        """
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        self._dataset_meta = dataset_meta
+
     def add_datasample(
         self,
         name: str,

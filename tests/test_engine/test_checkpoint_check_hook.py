@@ -78,6 +78,20 @@ def test_training_may_start_from_a_checkpoint_of_other_classes(tmp_path, caplog)
     assert 'last.bias is (3,), not (2,)' in line.getMessage()
 
 
+def test_training_does_not_start_from_a_network_of_which_nothing_fits(tmp_path):
+    other = dict(stem=torch.ones(3), steps=torch.tensor(1))
+    torch.save(dict(state_dict=other, meta={}), tmp_path / 'x.pth')
+    with pytest.raises(
+        CheckpointError, match=r'(?s)x\.pth is of another network.*stem'
+    ):
+        runner(tmp_path, tmp_path / 'x.pth').train()
+
+
+def test_a_checkpoint_that_is_not_there_is_said_at_the_start(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'there is no checkpoint .*gone\.pth'):
+        runner(tmp_path, tmp_path / 'gone.pth').train()
+
+
 def test_training_is_not_resumed_from_another_network(tmp_path):
     torch.manual_seed(0)
     run = runner(tmp_path, saved(tmp_path, Net(classes=3)), resume=True)

@@ -1,5 +1,7 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,8 +23,12 @@ class Messages(logging.Handler):
         self.texts.append((record.levelname, record.getMessage()))
 
 
-def check(mode, config, things=1, stuff=1, wrap=0):
+def check(mode, config, things=1, stuff=1, wrap=0, validation=None):
     """Run the hook before a mode; gives the runner and what it was warned of."""
+    val_loop = None
+    if validation:
+        loader = SimpleNamespace(dataset=DATASETS.build(validation))
+        val_loop = SimpleNamespace(dataloader=loader)
     dataset = DATASETS.build(config)
     loader = SimpleNamespace(dataset=dataset)
     head = SimpleNamespace
@@ -40,7 +46,7 @@ def check(mode, config, things=1, stuff=1, wrap=0):
         val_evaluator=SimpleNamespace(dataset_meta=dataset.metainfo),
         test_evaluator=SimpleNamespace(dataset_meta=dataset.metainfo),
         visualizer=SimpleNamespace(dataset_meta=dataset.metainfo),
-        val_loop=None,
+        val_loop=val_loop,
         logger=logger,
     )
     getattr(PanopticClassesCheckHook(), f'before_{mode}')(runner)
@@ -161,3 +167,21 @@ def test_training_on_nothing_is_warned_of_at_the_start(write_set, change, expect
 def test_a_training_set_without_images_is_refused(write_set):
     with pytest.raises(ValueError, match='train_dataloader.dataset has no images'):
         check('train', write_set('one') | dict(indices=[], serialize_data=False))
+
+
+@pytest.mark.parametrize('without', ['entries', 'prefix'])
+def test_a_validation_set_without_labels_is_refused_at_the_start(write_set, without):
+    training = write_set('one')
+    validation = write_set('two') | dict(test_mode=True)
+    check('train', training, validation=validation)
+    if without == 'entries':
+        path = Path(validation['data_root'], 'panoptic.json')
+        content = json.loads(path.read_text())
+        del content['annotations'][1]
+        path.write_text(json.dumps(content))
+        expected = r'1 of 2 images of val_dataloader\.dataset .*1\.jpg\)'
+    else:
+        validation['data_prefix'] = dict(img='img')
+        expected = r'2 of 2 images of val_dataloader\.dataset .*val_cfg=None'
+    with pytest.raises(ValueError, match=expected):
+        check('train', training, validation=validation)

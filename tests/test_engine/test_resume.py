@@ -497,8 +497,17 @@ def test_a_second_training_in_the_folder_is_refused(tmp_path):
 
 def test_a_work_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OSError, match='nothing can be written into.*--work-dir'):
-        work_dir_lock.claim_work_dir(tmp_path / 'file' / 'work')
+    for check in (work_dir_lock.claim_work_dir, work_dir_lock.check_work_dir):
+        for folder in (tmp_path / 'file' / 'work', tmp_path / 'file'):
+            with pytest.raises(OSError, match='nothing can be written.*--work-dir'):
+                check(folder)
+
+
+def test_a_check_of_the_work_folder_leaves_nothing_and_locks_nobody_out(tmp_path):
+    work_dir_lock.claim_work_dir(tmp_path / 'work')
+    work_dir_lock.check_work_dir(tmp_path / 'work')
+    assert [p.name for p in (tmp_path / 'work').iterdir()] == ['.training.lock']
+    work_dir_lock.release_work_dir(tmp_path / 'work')
 
 
 def test_an_empty_training_set_is_said_at_the_start(tmp_path, monkeypatch):

@@ -27,6 +27,25 @@ def arguments_of(name, monkeypatch, *given):
     return runpy.run_path(str(TOOL.with_name(f'{name}.py')))['parse_args']()
 
 
+def test_a_config_that_is_not_there_is_named(monkeypatch):
+    args = arguments_of('train', monkeypatch, 'gone.py')
+    with pytest.raises(SystemExit, match=r'there is no config file gone\.py'):
+        read_run_config(args)
+
+
+def test_a_work_folder_that_cannot_be_is_named_before_anything_is_built(
+    monkeypatch, tmp_path
+):
+    (tmp_path / 'file').write_text('')
+    for name, given in (('train', []), ('test', ['gone.pth'])):
+        arguments = [f'{name}.py', str(TOOL.parents[1] / CONFIG), *given]
+        arguments += ['--work-dir', str(tmp_path / 'file')]
+        monkeypatch.setattr(sys, 'argv', arguments)
+        monkeypatch.setattr('mmengine.runner.Runner.from_cfg', None)
+        with pytest.raises(SystemExit, match='nothing can be written.*--work-dir'):
+            runpy.run_path(str(TOOL.with_name(f'{name}.py')), run_name='__main__')
+
+
 @pytest.mark.parametrize(
     ('name', 'positional'), [('train', ['c.py']), ('test', ['c.py', 'x.pth'])]
 )

@@ -27,11 +27,12 @@ class CheckpointCheckHook(Hook):
     network's checkpoint gives the numbers of an untrained one. Here that is an error
     in a test and where training is resumed. Where training starts from a checkpoint
     (``load_from``) it is a warning: the last layers may well be meant for other
-    classes.
+    classes. If nothing fits it is an error there, too.
     """
 
     def __init__(self) -> None:
         self._misfit: CheckpointError | None = None
+        self._any_fits = True
 
     def before_run(self, runner: Runner) -> None:
         """Check the file, before MMEngine reads it.
@@ -48,19 +49,34 @@ class CheckpointCheckHook(Hook):
         """Compare the checkpoint with the network."""
         model = bare_model(runner.model)
         self._misfit = None
+        state, expected = find_state_dict(checkpoint), model.state_dict()
+        self._any_fits = any(
+            value.shape == state[key].shape
+            for key, value in expected.items()
+            # Counters and the like are in other networks, too.
+            if key in state and value.dim()
+        )
         try:
-            check_state_dict(
-                find_state_dict(checkpoint), model.state_dict(), 'the checkpoint'
-            )
+            check_state_dict(state, expected, 'the checkpoint')
         except CheckpointError as error:
             self._misfit = error
 
     def before_train(self, runner: Runner) -> None:
-        """Warn of a checkpoint that does not fit, or refuse to resume from it."""
+        """Warn of a checkpoint that does not fit, or refuse to resume from it.
+
+        Raises:
+            CheckpointError: If training is resumed from it, or nothing of it fits.
+        """
         if self._misfit is None:
             return
         if runner._resume:
             raise self._misfit
+        if not self._any_fits:
+            raise CheckpointError(
+                f'load_from={runner._load_from} is of another network, of which '
+                f'nothing fits: {self._misfit}\nLeave load_from out, or take a '
+                'checkpoint that was trained with a config like this one'
+            )
         runner.logger.log(
             logging.WARNING,
             f'load_from: {self._misfit}\nWhat does not fit starts untrained',

@@ -50,24 +50,26 @@ class PanopticClassesCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the training set, and the validation set where there is one.
 
-        A validation set of other classes shall not be found hours later.
+        A validation set of other classes, or without labels, shall not be found hours
+        later.
 
         Raises:
-            ValueError: If classes differ, or there is nothing to train on.
+            ValueError: If classes differ, there is nothing to train on, or images to be
+                validated on have no ground truth.
         """
         dataset = runner.train_dataloader.dataset
         training = self._check(runner, 'train_dataloader', dataset)
         _check_content(runner, dataset, len(training['thing_classes']))
         if runner.val_loop is None:
             return
-        validation = agreed_metainfo(
-            runner.val_loop.dataloader.dataset, 'val_dataloader.dataset'
-        )
+        dataset = runner.val_loop.dataloader.dataset
+        validation = agreed_metainfo(dataset, 'val_dataloader.dataset')
         if difference := class_difference(training, validation):
             raise ValueError(
                 'train_dataloader.dataset and val_dataloader.dataset differ in their '
                 f'classes: {difference}. Set the metainfo of both alike'
             )
+        _check_ground_truth(dataset)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put the category ids of the training set, in label order, into it."""
@@ -209,6 +211,22 @@ def class_difference(first: dict, second: dict) -> str:
         if one != two or len(set(kinds)) == 2:
             return f'label {label} is {one!r} ({kinds[0]}) and {two!r} ({kinds[1]})'
     return ''
+
+
+def _check_ground_truth(dataset: BaseDataset) -> None:
+    """Refuse a validation set that has images and nothing to compare them with."""
+    if not hasattr(dataset, 'get_data_info'):
+        return
+    items = [dataset.get_data_info(index) for index in range(len(dataset))]
+    bare = [item for item in items if item.get('seg_map_path', '') is None]
+    if bare:
+        raise ValueError(
+            f'{len(bare)} of {len(items)} images of val_dataloader.dataset have no '
+            f'ground truth (the first is {bare[0]["img_path"]}), and validation needs '
+            "it: its json has no entry for them in 'annotations', as that of a test "
+            "set, or data_prefix['seg'] is not set. Take a set with labels, or train "
+            'without validation: val_dataloader=None, val_cfg=None, val_evaluator=None'
+        )
 
 
 def _check_content(runner: Runner, dataset: BaseDataset, num_things: int) -> None:

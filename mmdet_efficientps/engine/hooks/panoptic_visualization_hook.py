@@ -68,6 +68,8 @@ class PanopticVisualizationHook(DetVisualizationHook):
             data_batch (dict): Not used.
             outputs (Sequence[DetDataSample]): Predictions.
         """
+        if not is_main_process():
+            return
         loader = runner.val_dataloader
         num_samples = len(loader.sampler)
         chosen = np.linspace(
@@ -133,7 +135,8 @@ class PanopticVisualizationHook(DetVisualizationHook):
             name = picture_name(sample.img_path, runner.test_dataloader.dataset)
             name = self._unique(name, sample.img_path)
             if folder is None:
-                self._draw(name, sample, self._test_index, show=self.show)
+                if is_main_process():
+                    self._draw(name, sample, self._test_index, show=self.show)
             # mmdet's visualizers draw in the main process only.
             elif is_main_process() or isinstance(self._visualizer, PanopticVisualizer):
                 # A link that lies there is replaced: nothing is written through it.

@@ -18,6 +18,8 @@ from mmdet_efficientps.datasets import SampleSeededDataset
 from mmdet_efficientps.datasets.samplers import NumberedBatchSampler
 from mmdet_efficientps.utils.random_states import kept_generators
 
+from ..memory_errors import explained_memory_errors
+
 
 def build_numbered_loader(runner: Runner, config: dict) -> DataLoader:
     """Build the loader of a training, its samples numbered and seeded by number.
@@ -90,6 +92,18 @@ class _ResumableLoop(BaseLoop):
             self.place = (epoch, batch)
             yield data
         self.place = (epoch + 1, 0)
+
+    def run_iter(self, *arguments: Any) -> None:
+        """Train on a batch.
+
+        Args:
+            *arguments (Any): Those of MMEngine's loop, the batch last.
+
+        Raises:
+            MemoryError: If there is too little memory; says for what.
+        """
+        with explained_memory_errors(arguments[-1], self._iter + 1):
+            super().run_iter(*arguments)
 
     def is_validated_after(self, count: int) -> bool:
         """Whether there is a validation after a number of iterations or epochs.
