@@ -31,6 +31,8 @@ ANCHOR_RATIOS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 # The level of a RoI is found by this multiple of the anchor scale, as in mmdet's
 # configs: 56 for anchors of scale 8.
 FINEST_PER_SCALE = 7
+# 2048 pixels of 2048x1024.
+PAPER_STUFF_SHARE = 1 / 1024
 # Classes in fewer of the images are rare.
 RARE_SHARE = 0.1
 PORTRAIT_SHARE = 0.1
@@ -81,14 +83,13 @@ class ModelSize:
 # Memory: of the network of the paper, one image of 2048x1024 pixels adds 10.0 GB to a
 # training in float32 on an NVIDIA H200 and one of 1024x512 3.2 GB, so 4320 bytes a
 # pixel. `tools/analysis_tools/measure_training_memory.py` counts 3961 bytes of it that
-# are kept for the backward pass; of the small network it counts 1180, of lite0 LITE0
+# are kept for the backward pass; of the small network it counts 1180, of lite0 1478
 # and of lite2 1848, and here these stand times 4320 / 3961. What is needed besides is
 # that of the context of the device, the weights and the states of the optimizer.
 _SMALL_DATA: dict[str, Any] = dict(
     schedule='schedule_small_data',
     batch_size=2,
-    # As many as the longest training of the demo's network that was measured, 1520
-    # steps of toy_city; and no fewer steps than the demo has.
+    # As in mmdet's shortest usual schedule, but no fewer steps than the demo has.
     passes=12,
     least_iters=760,
     ratio_range=(0.8, 1.25),
@@ -104,7 +105,7 @@ MODEL_SIZES = {
     'lite0': ModelSize(
         model='efficientps_lite0_medium',
         crop=(1024, 512),
-        bytes_per_pixel=1700,
+        bytes_per_pixel=1610,
         fixed_bytes=0.8e9,
         **_SMALL_DATA,
     ),
@@ -233,7 +234,9 @@ def fit_settings(
             f'{FINEST_PER_SCALE} times the anchor scale, so that a level pools the '
             'boxes that its anchors find.',
         ),
-        min_stuff_area=fit_min_stuff_area(data.areas[:, first_stuff:]),
+        min_stuff_area=fit_min_stuff_area(
+            data.areas[:, first_stuff:], float(typical.prod())
+        ),
         max_iters=iters,
         val_interval=val_interval,
         flip_prob=fit_flip(data.classes.names),
@@ -357,7 +360,7 @@ def fit_crop(
     if too_large >= 0.01:
         reason += f' {too_large:.0%} of the things are larger than the crop.'
     batch_reason = (
-        'What the learning rate is meant for, and there is memory for it.'
+        'As usual for this network, and there is memory for it.'
         if batch_size == size.batch_size
         else f'There is no memory for {size.batch_size}.'
     )
@@ -444,19 +447,21 @@ def fit_anchors(boxes: np.ndarray) -> tuple[Fitted, Fitted]:
     )
 
 
-def fit_min_stuff_area(areas: np.ndarray) -> Fitted:
+def fit_min_stuff_area(areas: np.ndarray, image_area: float) -> Fitted:
     """Choose below which area the fusion takes a stuff class for an error.
 
-    The twentieth part of the regions is smaller, and no class loses more than a
-    quarter of its own; rounded down to a power of two.
+    The twentieth part of the regions is smaller, no class loses more than a quarter of
+    its own, and it is no larger part of the image than in the paper; rounded down to a
+    power of two.
 
     Example::
 
-        >>> fit_min_stuff_area(np.array([[0, 100.0], [900, 400]])).value
+        >>> fit_min_stuff_area(np.array([[0, 100.0], [900, 400]]), 1e6).value
         64
 
     Args:
         areas (np.ndarray): Pixels of every stuff class in every image, shape (N, S).
+        image_area (float): Pixels of a typical image.
 
     Returns:
         Fitted: Pixels of the images; 1 if there is no stuff.
@@ -466,14 +471,21 @@ def fit_min_stuff_area(areas: np.ndarray) -> Fitted:
         return Fitted(1, 'There is no stuff.')
     smallest = float(np.percentile(regions, 5))
     of_classes = [np.percentile(a[a > 0], 25) for a in areas.T if (a > 0).any()]
-    limit = min(smallest, *of_classes)
+    of_class = min(of_classes)
+    of_paper = image_area * PAPER_STUFF_SHARE
+    limit = min(smallest, of_class, of_paper)
     value = 2 ** max(int(math.log2(max(limit, 1))), 0)
     reason = (
         f'5 % of the stuff regions (a class in an image) have less than '
         f'{smallest:.0f} pixels'
     )
-    if limit < smallest:
-        reason += f', but of one class 25 % have less than {limit:.0f}'
+    if limit == of_class < smallest:
+        reason += f', but of one class 25 % have less than {of_class:.0f}'
+    elif limit == of_paper:
+        reason += (
+            f'; the limit of the paper is the {1 / PAPER_STUFF_SHARE:.0f}th part of an '
+            f'image, here {of_paper:.0f}'
+        )
     return Fitted(value, f'{reason}; counted in pixels of the images.')
 
 

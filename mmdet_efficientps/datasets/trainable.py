@@ -30,7 +30,7 @@ def check_trainable(data: Fingerprint) -> None:
     shown = [c.name for c, n in zip(data.classes, data.num_segments, strict=True) if n]
     if len(shown) < 2:
         raise ValueError(
-            f'{name} shows {len(shown)} class{"" if len(shown) == 1 else "es"} '
+            f'{name} shows {_count_classes(data.num_segments > 0)} '
             f'({", ".join(shown) or "none"}), and a network needs two to tell apart: '
             'label the surroundings of the objects as a stuff class'
         )
@@ -136,16 +136,24 @@ def list_warnings(train: Fingerprint, val: Fingerprint) -> list[str]:
     in_train, in_val = train.num_segments > 0, _of_classes(val, train) > 0
     few = (train.num_segments > 0) & (train.num_segments < FEW_SEGMENTS)
     for text, chosen in (
-        ('classes without a segment in training, which are never learnt', ~in_train),
+        ('without a segment in training, never learnt', ~in_train),
         (
-            'classes without a segment in validation, which are not measured',
+            'without a segment in validation, not measured',
             ~in_val & in_train,
         ),
-        (f'classes with fewer than {FEW_SEGMENTS} segments in training', few),
+        (f'with fewer than {FEW_SEGMENTS} segments in training', few),
     ):
         if chosen.any():
-            warnings.append(f'{chosen.sum()} {text}: {_some(names[chosen], 12)}')
+            warnings.append(
+                f'{_count_classes(chosen)} {text}: {_some(names[chosen], 12)}'
+            )
     return warnings
+
+
+def _count_classes(chosen: np.ndarray) -> str:
+    """Say how many classes are chosen."""
+    count = int(chosen.sum())
+    return f'{count} class{"" if count == 1 else "es"}'
 
 
 def _of_classes(val: Fingerprint, train: Fingerprint) -> np.ndarray:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from mmdet_efficientps.datasets.fingerprint import Fingerprint
 from mmdet_efficientps.utils import atomic_path
@@ -106,7 +108,15 @@ def _log_histogram(axis: Axes, values: np.ndarray, color: str) -> None:
     low, high = max(values.min(), 0.5), max(values.max(), 1) * 1.01
     axis.hist(values, bins=np.geomspace(low, max(high, 2 * low), 40), color=color)
     axis.set_xscale('log')
+    _label_octaves(axis.xaxis)
     axis.grid(alpha=0.3)
+
+
+def _label_octaves(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers that do not run into each other."""
+    axis.set_major_locator(LogLocator(base=2, numticks=9))
+    axis.set_major_formatter(FormatStrFormatter('%g'))
+    axis.set_minor_locator(NullLocator())
 
 
 def _draw_thing_sides(
@@ -158,6 +168,8 @@ def _draw_boxes(
         ylabel='height',
         title='Boxes and anchors',
     )
+    for side in (axis.xaxis, axis.yaxis):
+        _label_octaves(side)
     axis.legend(loc='upper left')
     axis.grid(alpha=0.3)
 

@@ -15,6 +15,8 @@ Example::
 
 import argparse
 import json
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
@@ -27,26 +29,44 @@ from mmdet_efficientps import load_config
 NUM_THINGS = 20
 
 
-def saved_bytes(model: nn.Module, shape: tuple[int, int]) -> int:
-    """Count what the forward pass of one training image saves for the backward pass.
+def count_saved_bytes(
+    function: Callable[[], Any], weights: Iterable[torch.Tensor] = ()
+) -> int:
+    """Count what a function saves for its backward pass.
+
+    Args:
+        function (Callable[[], Any]): What is called; its result is kept meanwhile.
+        weights (Iterable[torch.Tensor]): Tensors that do not count. Defaults to ().
+
+    Returns:
+        int: Bytes of all saved tensors; memory that several of them share counts once.
+    """
+    left_out = {weight.untyped_storage().data_ptr() for weight in weights}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in left_out:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        # Kept until it is counted: freed memory would be used again and count once.
+        result = function()
+    del result
+    return sum(kept.values())
+
+
+def training_bytes(model: nn.Module, shape: tuple[int, int]) -> int:
+    """Count what the forward pass of one training image saves.
 
     Args:
         model (nn.Module): A panoptic detector in training mode.
         shape (tuple[int, int]): Height and width of the crop in pixels.
 
     Returns:
-        int: Bytes of all saved tensors; memory that several of them share counts
-        once, that of the weights not at all.
+        int: Bytes, those of the weights not among them.
     """
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     batch = demo_mm_inputs(
         1,
         image_shapes=[(3, *shape)],
@@ -56,11 +76,7 @@ def saved_bytes(model: nn.Module, shape: tuple[int, int]) -> int:
         with_semantic=True,
     )
     data = model.data_preprocessor(batch, training=True)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        # Kept until it is counted: freed memory would be used, and counted, again.
-        losses = model(**data, mode='loss')
-    del losses
-    return sum(kept.values())
+    return count_saved_bytes(lambda: model(**data, mode='loss'), model.parameters())
 
 
 def main() -> None:
@@ -83,7 +99,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = MODELS.build(config.model).train()
     small, large = tuple(args.shapes[:2]), tuple(args.shapes[2:])
-    first, second = saved_bytes(model, small), saved_bytes(model, large)
+    first, second = training_bytes(model, small), training_bytes(model, large)
     pixels = small[0] * small[1], large[0] * large[1]
     slope = (second - first) / (pixels[1] - pixels[0])
     report = {
