@@ -99,6 +99,11 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.iters is not None and args.iters < 1:
         parser.error(f'--iters must be at least 1, got {args.iters}')
+    if args.val_fraction is not None and not 0 < args.val_fraction < 1:
+        parser.error(
+            '--val-fraction is a share of the images above 0 and below 1, got '
+            f'{args.val_fraction}'
+        )
     return args
 
 

@@ -148,13 +148,18 @@ def _data_text(
 ) -> str:
     """The part of images and pipelines."""
     rare = settings.rare_labels
-    crop = ['scale=scale', f'crop_size={settings.crop_size.value}']
+    crop = ['scale=scale,', f'crop_size={settings.crop_size.value},']
     if size.ratio_range is not None:
-        crop.append(f'ratio_range={size.ratio_range}')
-    covered = np.prod(settings.crop_size.value) / np.prod(settings.scale.value)
-    if rare.value and covered < 1:
-        crop.append(f'rare_classes={rare.value}')
-    arguments = ''.join(f'\n    {argument},' for argument in crop)
+        crop += [
+            '# A narrower range than the 0.5 to 2 of the paper, for fewer steps.',
+            f'ratio_range={size.ratio_range},',
+        ]
+    if rare.value and np.prod(settings.crop_size.value) < np.prod(settings.scale.value):
+        crop += [
+            '# Half of the crops are laid around a rare class of the image, see below.',
+            f'rare_classes={rare.value},',
+        ]
+    arguments = ''.join(f'\n    {argument}' for argument in crop)
     lines = [
         _reason(settings.scale),
         f'scale = {settings.scale.value}',
@@ -199,9 +204,11 @@ train_dataset = dict(
     dataset=train_dataset,
 )"""
         )
-    workers = min(max((os.cpu_count() or 1) - 2, 0), 4)
+    processors = os.cpu_count() or 1
+    workers = min(max(processors - 2, 0), 4)
     loader = f'num_workers={workers},\n    persistent_workers={workers > 0}'
     lines.append(f"""{_reason(settings.batch_size)}
+# Loaders beside the training, for which two of the {processors} processors are left.
 train_dataloader = dict(
     batch_size={settings.batch_size.value},
     {loader},
@@ -242,7 +249,8 @@ _base_.param_scheduler[1].update(
 """
             f'# {batch_size} instead of 16 images a step.\n'
             'optim_wrapper = dict(\n    optimizer=dict('
-            f'lr=_base_.optim_wrapper.optimizer.lr * {batch_size} / 16)\n)'
+            f'lr=_base_.optim_wrapper.optimizer.lr * {batch_size} / 16)\n)\n'
+            f'auto_scale_lr = dict(base_batch_size={batch_size})'
         )
     else:
         lines.append(

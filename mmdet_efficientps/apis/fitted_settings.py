@@ -335,15 +335,16 @@ def fit_crop(
         kind = f'Square, since {upright_share:.0%} of the images are upright,'
     else:
         whole = (long, short)
+    area = math.prod(whole)
     pixels = (memory - size.fixed_bytes) / size.bytes_per_pixel
-    if pixels < LEAST_CROP:
-        least = size.fixed_bytes + LEAST_CROP * size.bytes_per_pixel
+    least_pixels = min(LEAST_CROP, area)
+    if pixels < least_pixels:
+        least = size.fixed_bytes + least_pixels * size.bytes_per_pixel
         raise ValueError(
             f'{memory / 1e9:.1f} GB are too little for this network, which needs '
             f'{math.ceil(least / 1e8) / 10} GB or more: raise --memory, or take a '
             'smaller --model'
         )
-    area = math.prod(whole)
     batch_size = min(size.batch_size, max(int(pixels / area), 1))
     crop = whole
     if area > pixels:

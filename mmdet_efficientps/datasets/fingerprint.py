@@ -343,7 +343,8 @@ def _read_segments(
         row['label'], row['is_crowd'] = label, entry['iscrowd']
         row['area'] = entry['area'] or 0
         row['width'], row['height'] = box[2:] if box else (np.nan, np.nan)
-        is_measured &= entry['area'] is not None and bool(box or label >= num_things)
+        has_box = box is not None and min(box[2:]) > 0
+        is_measured &= entry['area'] is not None and (has_box or label >= num_things)
     if is_measured:
         return rows
     try:

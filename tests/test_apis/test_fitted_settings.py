@@ -103,7 +103,7 @@ def test_anchors_have_the_sides_and_shapes_of_the_boxes():
     assert (scale.value, ratios.value) == (6, [1.0])
     assert 'anchors have 24, 48, 96, 192' in scale.reason
     assert '100% of the boxes' in scale.reason
-    upright = np.array([(20, 56)] * 5 + [(40, 56)] * 5, dtype=float)
+    upright = np.array([(20, 56)] * 6 + [(40, 56)] * 4, dtype=float)
     assert fit.fit_anchors(upright)[1].value == [1.4, 2.8]
 
 

@@ -139,11 +139,12 @@ def test_network_and_data_set_of_every_model_can_be_built(make, model):
     if model == 'b5':
         # One image a step, where the rate is for 16.
         assert config.optim_wrapper.optimizer.lr == pytest.approx(0.07 / 16)
+        assert config.auto_scale_lr.base_batch_size == 1
         assert config.param_scheduler[1].milestones == [1280, 1760]
 
 
 def test_little_memory_makes_smaller_steps(make):
-    config, text, _ = make('--memory', '610MB')
+    config, text, _ = make('--memory', '615MB')
     assert config.train_dataloader.batch_size == 1
     assert config.optim_wrapper.optimizer.lr == pytest.approx(2e-3 / 2**0.5)
     assert 'There is no memory for 2' in text
@@ -301,6 +302,13 @@ def test_validation_is_given_in_one_way(run, data, arguments):
     extra = [*arguments, *data['val']] if arguments else []
     with pytest.raises(SystemExit, match='--val-fraction'):
         run(*data['train'], *extra, '--out', data['out'])
+
+
+@pytest.mark.parametrize('option', ['--val-fraction=20', '--iters=0', '--memory=x'])
+def test_numbers_out_of_range_are_refused(run, data, capsys, option):
+    with pytest.raises(SystemExit):
+        run(*data['train'], option, '--out', data['out'])
+    assert option.partition('=')[0] in capsys.readouterr().err
 
 
 def test_nothing_that_is_there_is_overwritten(make, run, data):
