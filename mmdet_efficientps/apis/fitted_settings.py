@@ -346,7 +346,7 @@ def fit_crop(
             'smaller --model'
         )
     batch_size = min(size.batch_size, max(int(pixels / area), 1))
-    crop = whole
+    crop: tuple[int, ...] = whole
     if area > pixels:
         shrink = math.sqrt(pixels / area)
         crop = tuple(max(int(s * shrink / DIVISOR), 1) * DIVISOR for s in whole)

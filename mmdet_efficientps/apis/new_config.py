@@ -142,7 +142,7 @@ def make_config(
         is_val = stratified_split(data.presence, groups, val_fraction, seed)
         train_data, val_data = (
             replace(
-                data.select(np.flatnonzero(is_val == (part == 'val'))),
+                data.select(np.flatnonzero(is_val == (part == 'val')).tolist()),
                 files=replace(train, json_file=outputs[part]),
             )
             for part in ('train', 'val')

@@ -132,7 +132,7 @@ def list_warnings(train: Fingerprint, val: Fingerprint) -> list[str]:
                 f'images: {_some(names)}. The measures will be too good; remove them, '
                 'or split by --val-fraction'
             )
-    names = np.array(train.classes.names)
+    class_names = np.array(train.classes.names)
     in_train, in_val = train.num_segments > 0, _of_classes(val, train) > 0
     few = (train.num_segments > 0) & (train.num_segments < FEW_SEGMENTS)
     for text, chosen in (
@@ -145,7 +145,7 @@ def list_warnings(train: Fingerprint, val: Fingerprint) -> list[str]:
     ):
         if chosen.any():
             warnings.append(
-                f'{_count_classes(chosen)} {text}: {_some(names[chosen], 12)}'
+                f'{_count_classes(chosen)} {text}: {_some(class_names[chosen], 12)}'
             )
     return warnings
 

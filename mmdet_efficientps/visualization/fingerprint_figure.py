@@ -106,7 +106,8 @@ def _draw_classes(
 def _log_histogram(axis: Axes, values: np.ndarray, color: str) -> None:
     """A histogram over a logarithmic axis."""
     low, high = max(values.min(), 0.5), max(values.max(), 1) * 1.01
-    axis.hist(values, bins=np.geomspace(low, max(high, 2 * low), 40), color=color)
+    bins = np.geomspace(low, max(high, 2 * low), 40).tolist()
+    axis.hist(values, bins=bins, color=color)
     axis.set_xscale('log')
     _label_octaves(axis.xaxis)
     axis.grid(alpha=0.3)
@@ -160,7 +161,8 @@ def _draw_boxes(
         rows['width'] * scales, rows['height'] * scales, s=5, alpha=0.35,
         color=THING_COLOR, label='things', linewidths=0,
     )  # fmt: skip
-    axis.scatter(*anchors.T, s=60, marker='+', color=MARK_COLOR, label='anchors')
+    widths, heights = anchors.T
+    axis.scatter(widths, heights, s=60, marker='+', color=MARK_COLOR, label='anchors')
     axis.set(
         xscale='log',
         yscale='log',
