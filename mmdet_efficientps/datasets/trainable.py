@@ -144,9 +144,8 @@ def list_warnings(train: Fingerprint, val: Fingerprint) -> list[str]:
         (f'with fewer than {FEW_SEGMENTS} segments in training', few),
     ):
         if chosen.any():
-            warnings.append(
-                f'{_count_classes(chosen)} {text}: {_some(class_names[chosen], 12)}'
-            )
+            some = _some(class_names[chosen].tolist(), 12)
+            warnings.append(f'{_count_classes(chosen)} {text}: {some}')
     return warnings
 
 

@@ -56,7 +56,7 @@ def plot_fingerprint(
     width, height = np.median(data.sizes, axis=0)
     left_out = int((data.num_images > 0).sum()) - len(order)
     notes = [
-        f'{data.files.json_file.name}: {len(data)} images to train on, '
+        f'{data.files.json_file.name}: {len(data)} images, '
         f'{width:g} x {height:g} '
         f'pixels at the median, {len(data.segments)} segments'
     ]
