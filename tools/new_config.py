@@ -97,8 +97,8 @@ def parse_args() -> argparse.Namespace:
         '--nproc', type=int, default=os.cpu_count(), help='number of processes'
     )
     args = parser.parse_args()
-    if args.iters is not None and args.iters < 1:
-        parser.error(f'--iters must be at least 1, got {args.iters}')
+    if args.iters is not None and args.iters < 2:
+        parser.error(f'--iters must be at least 2, got {args.iters}')
     if args.val_fraction is not None and not 0 < args.val_fraction < 1:
         parser.error(
             '--val-fraction is a share of the images above 0 and below 1, got '

@@ -254,8 +254,12 @@ _base_.param_scheduler[1].update(
         )
     else:
         lines.append(
-            """warm_up = _base_.param_scheduler[1].begin
-_base_.param_scheduler[1].update(end=max_iters, T_max=max_iters - warm_up)"""
+            """# Warm-up as usual, but no more than a tenth of the training.
+warm_up = min(_base_.param_scheduler[0].end, max(max_iters // 10, 1))
+_base_.param_scheduler[0].update(end=warm_up)
+_base_.param_scheduler[1].update(
+    begin=warm_up, end=max_iters, T_max=max_iters - warm_up
+)"""
         )
         if batch_size != size.batch_size:
             lines.append(

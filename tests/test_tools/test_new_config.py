@@ -98,7 +98,11 @@ def test_config_has_the_classes_sizes_and_paths_of_the_data(make, data):
     # The sky has 8 x 128 pixels, the image 128 x 64: its 1024th part are 8.
     assert model.test_cfg.panoptic.min_stuff_area == 8
     assert config.train_cfg.max_iters == 760
-    assert config.param_scheduler[1].end == 760
+    assert config.param_scheduler[0].end == config.param_scheduler[1].begin == 50
+    assert (config.param_scheduler[1].end, config.param_scheduler[1].T_max) == (
+        760,
+        710,
+    )
     assert config.default_hooks.checkpoint.interval == config.train_cfg.val_interval
 
 
@@ -141,6 +145,12 @@ def test_network_and_data_set_of_every_model_can_be_built(make, model):
         assert config.optim_wrapper.optimizer.lr == pytest.approx(0.07 / 16)
         assert config.auto_scale_lr.base_batch_size == 1
         assert config.param_scheduler[1].milestones == [1280, 1760]
+
+
+def test_a_short_training_warms_up_for_a_tenth_of_it(make):
+    config, _, _ = make('--iters', '200')
+    assert config.param_scheduler[0].end == config.param_scheduler[1].begin == 20
+    assert config.param_scheduler[1].T_max == 180
 
 
 def test_little_memory_makes_smaller_steps(make):
@@ -304,7 +314,7 @@ def test_validation_is_given_in_one_way(run, data, arguments):
         run(*data['train'], *extra, '--out', data['out'])
 
 
-@pytest.mark.parametrize('option', ['--val-fraction=20', '--iters=0', '--memory=x'])
+@pytest.mark.parametrize('option', ['--val-fraction=20', '--iters=1', '--memory=x'])
 def test_numbers_out_of_range_are_refused(run, data, capsys, option):
     with pytest.raises(SystemExit):
         run(*data['train'], option, '--out', data['out'])
