@@ -458,7 +458,7 @@ def fit_min_stuff_area(areas: np.ndarray, image_area: float) -> Fitted:
     Example::
 
         >>> fit_min_stuff_area(np.array([[0, 100.0], [900, 400]]), 1e6).value
-        64
+        128
 
     Args:
         areas (np.ndarray): Pixels of every stuff class in every image, shape (N, S).
