@@ -2,32 +2,10 @@
 _base_ = [
     '../_base_/models/efficientps_lite0_small.py',
     '../_base_/datasets/toy_city.py',
+    '../_base_/schedules/schedule_small_data.py',
     '../_base_/default_runtime.py',
 ]
 
-max_iters = 760
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=190)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-4),
-    # The pretrained backbone keeps its batch norm statistics: larger steps would
-    # drive its features away from them.
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
-    clip_grad=dict(max_norm=35, norm_type=2),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=False,
-        begin=50,
-        end=max_iters,
-        T_max=max_iters - 50,
-        eta_min=1e-5,
-    ),
-]
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(by_epoch=False, interval=190, max_keep_ckpts=1),

@@ -43,7 +43,7 @@ def find_config(name: str) -> Path:
         FileNotFoundError: If the installation has no configs.
         ValueError: If there is no such config; names those with similar names.
     """
-    folder = _config_folder()
+    folder = config_folder()
     files = {
         file.stem: file
         for file in sorted(folder.rglob('*.py'))
@@ -232,8 +232,15 @@ def _as_metainfo(meta: dict | list) -> dict:
     return dict(meta[0] if isinstance(meta, list) else meta)
 
 
-def _config_folder() -> Path:
-    """The configs of an installation, or those beside the package in a checkout."""
+def config_folder() -> Path:
+    """Give the folder of the configs that come with the package.
+
+    Returns:
+        Path: That of an installation, or the one beside the package in a checkout.
+
+    Raises:
+        FileNotFoundError: If the installation has no configs.
+    """
     package = Path(__file__).resolve().parents[1]
     folders = (package / '.mim' / 'configs', package.parent / 'configs')
     for folder in folders:

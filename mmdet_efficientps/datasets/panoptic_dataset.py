@@ -169,6 +169,19 @@ class PanopticDataset(CocoPanopticDataset):
             'segments_info': segments_info,
         }
 
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Give the classes of an image, for data sets and samplers that balance them.
+
+        Differs from mmdet, which gives those of the things alone.
+
+        Args:
+            idx (int): Place of the image.
+
+        Returns:
+            list[int]: Label of every segment.
+        """
+        return [s['category'] for s in self.get_data_info(idx)['segments_info']]
+
     def _image_path(self, image: dict) -> str:
         """Give the path of an image.
 

@@ -390,6 +390,71 @@ def _write_panoptic(
     return image, label
 
 
+def write_own(
+    root: Path,
+    name: str,
+    maps: Sequence[np.ndarray],
+    kinds: dict[int, int],
+    categories: list[dict[str, Any]],
+    crowds: Sequence[int] = (),
+    seed: int = 0,
+    measured: bool = True,
+) -> tuple[Path, Path]:
+    """Write a data set of one's own in the COCO-panoptic format.
+
+    The photographs differ from each other, also at a small size.
+
+    Args:
+        root (Path): Folder of the tree.
+        name (str): Name of the json, of the folder of PNGs beside it, and of that of
+            the images in ``images``.
+        maps (Sequence[np.ndarray]): Segment ids of every image, shape (H, W).
+        kinds (dict[int, int]): Category id of each segment id.
+        categories (list[dict[str, Any]]): Categories of the json.
+        crowds (Sequence[int]): Segment ids of crowds. Defaults to ().
+        seed (int): Seed of the photographs. Defaults to 0.
+        measured (bool): Whether the json has areas and boxes. Defaults to True.
+
+    Returns:
+        tuple[Path, Path]: The json and the folder of the images.
+    """
+    rng = np.random.default_rng(seed)
+    image_dir, json_path = root / 'images' / name, root / f'{name}.json'
+    content: dict[str, list[Any]] = {'images': [], 'annotations': []}
+    for number, ids in enumerate(maps):
+        height, width = ids.shape
+        blocks = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+        image = image_dir / f'{number}.png'
+        save(np.asarray(blocks.resize((width, height))), image)
+        write_panoptic_png(root / name / image.name, ids)
+        segments = []
+        for id_ in np.unique(ids[ids > 0]).tolist():
+            rows, columns = np.nonzero(ids == id_)
+            left, top = int(columns.min()), int(rows.min())
+            segment = {
+                'id': id_,
+                'category_id': kinds[id_],
+                'iscrowd': int(id_ in crowds),
+            }
+            if measured:
+                segment['area'] = len(rows)
+                segment['bbox'] = [
+                    left,
+                    top,
+                    int(columns.max()) + 1 - left,
+                    int(rows.max()) + 1 - top,
+                ]
+            segments.append(segment)
+        content['images'].append(
+            {'id': number, 'file_name': image.name, 'width': width, 'height': height}
+        )
+        content['annotations'].append(
+            {'image_id': number, 'file_name': image.name, 'segments_info': segments}
+        )
+    write_json(json_path, content | {'categories': categories})
+    return json_path, image_dir
+
+
 WRITERS: dict[str, Callable[..., DataSetTree]] = {
     'cityscapes': write_cityscapes,
     'kitti': write_kitti,
