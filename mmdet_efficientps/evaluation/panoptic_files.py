@@ -158,6 +158,9 @@ def pair_annotations(
 ) -> list[tuple[dict, dict]]:
     """Find the prediction of every image and note missing and surplus ones.
 
+    Images are told by their id or, where no id is in both, by their file name: who
+    predicts photographs knows no ids.
+
     Args:
         gt (PanopticFiles): Ground truth.
         pred (PanopticFiles): Predictions.
@@ -172,6 +175,13 @@ def pair_annotations(
         {str(image_id): entry for image_id, entry in files.content.annotations.items()}
         for files in (gt, pred)
     )
+    if not true.keys() & predicted.keys():
+        id_of = {image['file_name']: str(image['id']) for image in gt.content.images}
+        name_of = {str(i['id']): i['file_name'] for i in pred.content.images}
+        predicted = {
+            id_of.get(name_of.get(key, key), key): entry
+            for key, entry in predicted.items()
+        }
     if true and predicted:
         for kind, some, others in (
             ('images without a prediction', true, predicted),

@@ -9,8 +9,8 @@ from contourpy import FillType, contour_generator
 def mask_outlines(mask: np.ndarray, tolerance: float = 0.0) -> list[list[float]]:
     """Give polygons that cover a mask.
 
-    COCO's polygons have no holes: the outline of a hole is joined to that around it by a
-    line that is gone there and back. pycocotools draws nothing for such a line.
+    COCO's polygons have no holes: the outline of a hole is joined to that around it by
+    a line that is gone there and back. pycocotools draws nothing for such a line.
 
     Example::
 

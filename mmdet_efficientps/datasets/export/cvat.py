@@ -82,9 +82,8 @@ def write_cvat_masks(
                 picture = colors.astype(np.uint8)[index]
                 content = cv2.imencode('.png', picture[..., ::-1])[1]
                 archive.writestr(f'{folder}/{name}.png', content.tobytes())
-        # A name with spaces is in quotes.
-        listed = '\n'.join(f'"{n}"' if ' ' in n else n for n in sorted(names))
-        archive.writestr('ImageSets/Segmentation/default.txt', f'{listed}\n')
+        listed = ''.join(f'{name}\n' for name in sorted(names))
+        archive.writestr('ImageSets/Segmentation/default.txt', listed)
 
 
 def _problem(image: LabelledImage, is_taken: bool) -> str:
@@ -94,6 +93,6 @@ def _problem(image: LabelledImage, is_taken: bool) -> str:
     if len(image.segments) > MAX_OBJECTS:
         return f'image with more segments than CVAT has colors for, {MAX_OBJECTS}'
     name = image.name
-    if '"' in name or '\n' in name or name.startswith('/') or '..' in Path(name).parts:
+    if '\n' in name or name.startswith(('/', '#')) or '..' in PurePosixPath(name).parts:
         return 'name that an archive for CVAT cannot have'
     return ''

@@ -98,8 +98,7 @@ def _task(
 def _interface(classes: PanopticClasses) -> str:
     """Write the labelling interface."""
     labels = '\n'.join(
-        f'    <Label value={quoteattr(c.name)} '
-        f'background="#{bytes(c.color).hex()}"/>'
+        f'    <Label value={quoteattr(c.name)} background="#{bytes(c.color).hex()}"/>'
         for c in classes
     )
     return (

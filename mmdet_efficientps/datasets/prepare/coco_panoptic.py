@@ -2,10 +2,10 @@
 """Check labels in the COCO-panoptic format, and take images or classes of them.
 
 SRC is a panoptic json with its folder of PNGs: COCO's own, another tool's, or one that
-this command has written. Every PNG is compared with its entry in the json, and areas and
-boxes are measured anew. Classes can be chosen, joined or become void, and images can be
-chosen; the images stay where they are. A PNG that stays as it is is linked, not written
-again.
+this command has written. Every PNG is compared with its entry in the json, and areas
+and boxes are measured anew. Classes can be chosen, joined or become void, and images
+can be chosen; the images stay where they are. A PNG that stays as it is is linked, not
+written again.
 
 Segments of a stuff class, and crowds of a thing class, become one segment per image.
 Without --things and --stuff all categories stay.
@@ -247,9 +247,7 @@ def take_segments(
     # A segment without pixels, of area 0, is what tools leave of a hidden object.
     hidden = [s for s in segments if s['area'] == 0 and s['id'] not in present]
     wrong = {
-        'segments of the PNG that are not in the json': sorted(
-            present - by_id.keys()
-        ),
+        'segments of the PNG that are not in the json': sorted(present - by_id.keys()),
         'segments of the json that are not in the PNG': sorted(
             by_id.keys() - present - {s['id'] for s in hidden}
         ),

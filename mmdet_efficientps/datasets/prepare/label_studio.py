@@ -229,6 +229,8 @@ def _segmentation(value: dict[str, Any], height: int, width: int) -> Any:
 
 def _numbers(given: Any) -> np.ndarray:
     """Take a list of numbers, or of pairs of numbers."""
+    if not isinstance(given, list):
+        raise ValueError('coordinates that are no numbers')
     flat = [x for g in given for x in (g if isinstance(g, list) else [g])]
     taken = [number(value) for value in flat]
     if not taken or None in taken:

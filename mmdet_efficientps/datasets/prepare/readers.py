@@ -19,6 +19,8 @@ from .jobs import BadInputError
 
 # Color types in the header of a PNG.
 _GREY, _COLOR_KINDS = 0, (2, 6)
+# Its last chunk, with the checksum.
+_END = b'IEND\xaeB`\x82'
 
 
 @contextmanager
@@ -147,6 +149,11 @@ def read_plain_map(path: Path, by_color: bool = False) -> np.ndarray:
         content = path.read_bytes()
         if not content.startswith(PNG_SIGNATURE):
             raise BadInputError('label is damaged or no PNG', path)
+        if _END not in content:
+            raise BadInputError('label PNG is damaged', path)
+        with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
+            # Compares the checksum of every chunk.
+            opened.verify()
         # Those of the header: Pillow widens few bits, and cuts colors of 16 bits.
         depth, kind = content[24], content[25]
         with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
