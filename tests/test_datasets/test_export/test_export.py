@@ -195,16 +195,21 @@ def test_tasks_of_label_studio_come_back(predictions, export):
     assert 'value="traffic &amp; light" background="#010203"' in interface
 
 
-def test_datumaro_reads_what_cvat_is_given(export):
+def test_datumaro_reads_what_cvat_is_given(predictions, export):
     """CVAT imports with it."""
     pytest.importorskip('datumaro', reason='needs datumaro: pip install datumaro')
     from datumaro.components.annotation import AnnotationType
     from datumaro.components.dataset import Dataset
 
     name_of = {c['id']: c['name'] for c in CATEGORIES}
+    # It reads no labels without such a folder.
+    (predictions.parent / 'coco/images').mkdir(parents=True)
     for form, source in (
         ('voc_segmentation', unpack(export('cvat-masks', 'labels.zip'))),
-        ('coco_instances', export('coco-masks', 'instances_default.json')),
+        (
+            'coco_instances',
+            export('coco-masks', 'coco/annotations/instances_default.json').parents[1],
+        ),
     ):
         data = Dataset.import_from(str(source), form)
         items = {item.id: item for item in data}

@@ -91,7 +91,7 @@ def test_uploaded_image_is_found_by_its_own_name(source):
 def test_polygons_rectangles_and_ellipses_are_parts_of_the_image_in_percent(source):
     source.regions = [
         region('sky', 'rectanglelabels', x=0, y=0, width=100, height=25, rotation=0),
-        region('road', 'polygonlabels', points=[[0, 50], [100, 50], [100, 100], [0, 99]]),
+        region('road', 'polygonlabels', points=[[0, 50], [90, 50], [90, 90], [0, 90]]),
         # Turned by a quarter around its upper left corner.
         region(
             'person', 'rectanglelabels', x=25, y=50, width=10, height=25, rotation=90
