@@ -23,7 +23,8 @@ def write_coco_masks(
     """Write COCO instances with run-length masks.
 
     Every segment is an annotation, stuff too, with ``iscrowd`` and, where it is known,
-    ``score``. Images and annotations are numbered from 1.
+    ``score``. Images and annotations are numbered from 1. So are the classes if one of
+    them has an id below 1: CVAT takes the id 0 for no class at all.
 
     Args:
         out (str | Path): Json to write.
@@ -81,6 +82,9 @@ def _write(
 ) -> None:
     """Write the json; ``segmentations`` gives those of a map of numbers 1..count."""
     check_file_name(Path(out), '.json')
+    id_of = {c.id: c.id for c in classes}
+    if min(id_of, default=1) < 1:
+        id_of = {c.id: number for number, c in enumerate(classes, start=1)}
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, start=1):
@@ -100,7 +104,7 @@ def _write(
             annotation = {
                 'id': len(annotations) + 1,
                 'image_id': image_id,
-                'category_id': segment['category_id'],
+                'category_id': id_of[segment['category_id']],
                 'segmentation': segmentation,
                 'area': area,
                 'bbox': [x1, y1, x2 - x1, y2 - y1],
@@ -113,6 +117,6 @@ def _write(
         {
             'images': entries,
             'annotations': annotations,
-            'categories': classes.categories(),
+            'categories': [c | {'id': id_of[c['id']]} for c in classes.categories()],
         },
     )

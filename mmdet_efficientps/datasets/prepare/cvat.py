@@ -64,7 +64,8 @@ def prepare_cvat_masks(
     label_map = src / LABEL_MAP
     class_dir, object_dir = src / 'SegmentationClass', src / 'SegmentationObject'
     folders = [class_dir, image_dir]
-    check_sources(out, files=[label_map], folders=folders)
+    check_sources(out, folders=[src])
+    check_sources(out, files=[label_map], searched=folders)
     values = {
         # A label map without colors means those of Pascal VOC.
         name: voc_color(value) if isinstance(value, int) else value
@@ -129,6 +130,7 @@ def prepare_cvat_cityscapes(
     """
     src, out = Path(src), Path(out)
     label_colors = src / LABEL_COLORS
+    check_sources(out, folders=[src])
     check_sources(out, files=[label_colors], folders=[src / 'gtFine'])
     subset = subset or _only_subset(src / 'gtFine')
     label_dir = src / 'gtFine' / subset
@@ -138,7 +140,7 @@ def prepare_cvat_cityscapes(
         ]
         image_dir = next((p for p in places if p.is_dir()), places[0])
     image_dir = Path(image_dir)
-    check_sources(out, folders=[label_dir, image_dir])
+    check_sources(out, searched=[label_dir, image_dir])
     values = _numbers_of(read_label_values(label_colors))
     choice = _choose(values, things, stuff, ignore)
     problems = ProblemList()

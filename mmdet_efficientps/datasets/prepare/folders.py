@@ -71,7 +71,10 @@ def check_folders(folders: Mapping[Path, str]) -> None:
 
 
 def check_sources(
-    out: Path, files: Sequence[Path] = (), folders: Sequence[Path] = ()
+    out: Path,
+    files: Sequence[Path] = (),
+    folders: Sequence[Path] = (),
+    searched: Sequence[Path] = (),
 ) -> None:
     """Check the paths of a command that writes one json.
 
@@ -79,19 +82,30 @@ def check_sources(
         out (Path): Json to write.
         files (Sequence[Path]): Files that must exist. Defaults to ().
         folders (Sequence[Path]): Folders that must exist. Defaults to ().
+        searched (Sequence[Path]): Folders that must exist and are searched with all
+            folders below: the next run would find there what this one has written.
+            Defaults to ().
 
     Raises:
         FileNotFoundError: If one does not exist.
-        ValueError: If ``out`` is no json.
+        ValueError: If ``out`` is no json, or lies in a folder that is searched.
     """
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f'labels {path} do not exist')
-    for path in folders:
+    for path in (*folders, *searched):
+        if path.is_file():
+            raise ValueError(f'{path} is a file, but must be a folder; unpack archives')
         if not path.is_dir():
             raise FileNotFoundError(f'folder {path} does not exist')
     if out.suffix != '.json':
         raise ValueError(f'--out must be a .json file, got {out}')
+    for path in searched:
+        if path.resolve() in out.resolve().parents:
+            raise ValueError(
+                f'--out {out} lies in {path}, where images and labels are looked for: '
+                'take another folder'
+            )
 
 
 def find_files(
@@ -140,7 +154,14 @@ def find_tree(
     """
     found = {}
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(n for n in subfolders if not n.startswith('.'))
+        here = Path(folder).resolve()
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            # A link may lead up again.
+            if not name.startswith('.')
+            and (here / name).resolve() not in (here, *here.parents)
+        )
         paths = (Path(folder, name) for name in names)
         below = PurePath(folder).relative_to(root)
         for name, path in find_files(paths, ending, suffixes, problems).items():

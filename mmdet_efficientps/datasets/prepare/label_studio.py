@@ -74,7 +74,7 @@ def prepare_label_studio(
             no json or would overwrite an input. Nothing is written then.
     """
     src_json, image_dir, out = Path(src_json), Path(image_dir), Path(out)
-    check_sources(out, files=[src_json], folders=[image_dir])
+    check_sources(out, files=[src_json], searched=[image_dir])
     classes, category_of = ClassChoice.of(things, stuff, ignore).match()
     tasks = read_json(src_json)
     if not isinstance(tasks, list) or not all(

@@ -97,13 +97,11 @@ def prepare_labelme(
     """
     src, out = Path(src), Path(out)
     image_dir = Path(image_dir or src)
-    check_sources(out, folders=[src, image_dir])
+    check_sources(out, searched=[src, image_dir])
     classes, category_of = ClassChoice.of(things, stuff, ignore).match()
     problems = ProblemList()
     images = find_tree(image_dir, '', IMAGE_SUFFIXES, problems)
     labels = find_tree(src, '', ['.json'], problems)
-    # What a former run has written may lie there, too.
-    labels = {name: path for name, path in labels.items() if path != out}
     if not labels:
         raise FileNotFoundError(f'{src} has no jsons of LabelMe')
     jobs = []

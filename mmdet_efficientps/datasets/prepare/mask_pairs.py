@@ -87,7 +87,7 @@ def prepare_mask_pairs(
     class_dir, image_dir, out = Path(class_dir), Path(image_dir), Path(out)
     object_dir = None if object_dir is None else Path(object_dir)
     folders = [class_dir, image_dir] + ([object_dir] if object_dir else [])
-    check_sources(out, files=[Path(labels)], folders=folders)
+    check_sources(out, files=[Path(labels)], searched=folders)
     choice = ClassChoice.of(things, stuff, ignore)
     values = read_label_values(labels)
     problems = ProblemList()
@@ -166,12 +166,13 @@ def pair_split(
         ValueError: If the classes are not among the labels, or some are things and
             there are no PNGs of objects.
     """
-    # Numbers are the ids of the source; colors are none.
+    # Numbers are the ids of the source; colors are none, and 0 is an id that other
+    # tools take for no class.
     categories = [
         {'id': place, 'name': name, 'color': value}
         if isinstance(value, tuple)
         else {'id': value, 'name': name}
-        for place, (name, value) in enumerate(values.items())
+        for place, (name, value) in enumerate(values.items(), start=1)
     ]
     classes, category_of = choice.match(categories)
     if classes.things and jobs and jobs[0].object_path is None:

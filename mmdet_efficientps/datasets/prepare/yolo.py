@@ -70,7 +70,7 @@ def prepare_yolo(
     categories = [{'id': k, 'name': name} for k, name in names.items()]
     classes, category_of = ClassChoice.of(things, stuff, ignore).match(categories)
     problems = ProblemList()
-    root, images = _find_images(places, base, problems)
+    root, images = _find_images(places, base, out, problems)
     jobs, unlabelled = [], 0
     for path in images:
         label_path = _label_path(path)
@@ -125,7 +125,7 @@ def _read_data(data: Path, split: str) -> tuple[dict[int, str], list[str], Path]
 
 
 def _find_images(
-    places: list[str], base: Path, problems: ProblemList
+    places: list[str], base: Path, out: Path, problems: ProblemList
 ) -> tuple[Path, list[Path]]:
     """Give the images and the folder that all of them lie in."""
     found: list[Path] = []
@@ -135,6 +135,7 @@ def _find_images(
         if path is None:
             raise FileNotFoundError(f'{base / place} does not exist')
         if path.is_dir():
+            check_sources(out, searched=[path])
             roots.append(path)
             found += find_tree(path, '', IMAGE_SUFFIXES, problems).values()
             continue

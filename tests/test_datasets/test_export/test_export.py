@@ -142,7 +142,18 @@ def test_coco_comes_back(predictions, export, form, options, least):
     assert not report.problems
     assert least <= overlaps(out)
     categories = json.loads(out.read_text())['categories']
-    assert [c['id'] for c in categories] == [4, 0, 9]
+    # With the id 0 datumaro, and so CVAT, sees no class.
+    assert [c['id'] for c in categories] == [1, 2, 3]
+
+
+def test_ids_of_classes_stay_if_other_tools_take_them(tmp_path):
+    classes = PanopticClasses.from_categories(CATEGORIES[::2])
+    image = LabelledImage('a.jpg', np.ones((3, 4), int), [{'id': 1, 'category_id': 9}])
+    out = tmp_path / 'labels.json'
+    write_coco_polygons(out, classes, [image])
+    content = json.loads(out.read_text())
+    assert [c['id'] for c in content['categories']] == [4, 9]
+    assert content['annotations'][0]['category_id'] == 9
 
 
 def test_pycocotools_reads_what_fiftyone_and_others_read(export):

@@ -154,6 +154,13 @@ def test_one_of_several_subsets_is_chosen(tmp_path, scene):
         prepare_cvat_cityscapes(task, out, subset='val', **CLASSES)
 
 
+@pytest.mark.parametrize('prepare', [prepare_cvat_masks, prepare_cvat_cityscapes])
+def test_archive_that_is_not_unpacked_is_said(tmp_path, prepare):
+    (tmp_path / 'task.zip').write_bytes(b'PK')
+    with pytest.raises(ValueError, match='unpack archives'):
+        prepare(tmp_path / 'task.zip', tmp_path / 'labels.json', **CLASSES)
+
+
 @pytest.mark.parametrize('kind', ['cvat-masks', 'cvat-cityscapes'])
 def test_the_command_converts(tmp_path, scene, prepare, kind):
     write = write_masks if kind == 'cvat-masks' else write_cityscapes

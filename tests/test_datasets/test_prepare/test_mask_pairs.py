@@ -265,6 +265,13 @@ def test_turned_photograph_has_the_size_it_is_trained_at(pairs):
     pairs.check()
 
 
+def test_links_that_lead_up_again_are_no_endless_folders(pairs):
+    for folder in ('images', 'classes', 'objects'):
+        (pairs.root / folder / 'drive/up').symlink_to('../..')
+        (pairs.root / folder / 'drive/here').symlink_to('.')
+    assert len(pairs.check()['images']) == 1
+
+
 def test_newer_objects_have_their_image_made_again(pairs):
     pairs.check()
     assert pairs.convert().num_kept == 1
@@ -275,10 +282,14 @@ def test_newer_objects_have_their_image_made_again(pairs):
     assert (report.num_kept, report.segments['person']) == (0, 1)
 
 
-@pytest.mark.parametrize('out', ['images.json', 'classes.json', 'objects.json'])
+@pytest.mark.parametrize(
+    'out',
+    ['images.json', 'classes.json', 'objects.json', 'images/a.json', 'link/a.json'],
+)
 def test_nothing_is_written_where_inputs_are(pairs, kept, out):
+    (pairs.root / 'link').symlink_to(pairs.root / 'objects')
     before = kept(pairs.root)
-    with pytest.raises(ValueError, match='input'):
+    with pytest.raises(ValueError, match='input|where images and labels are looked'):
         pairs.convert(out=pairs.root / out)
     assert kept(pairs.root) == before
 
