@@ -27,6 +27,7 @@ from .panoptic_files import (
     PanopticFiles,
     pair_annotations,
     read_image,
+    take_categories,
 )
 
 # What a segment needs, in the order of the tables.
@@ -164,6 +165,7 @@ def measure_labelling_effort(
     pairs = pair_annotations(gt, pred, problems)
     if problems:
         raise ValueError(problems.summary())
+    take_categories(gt, pred)
     classes = gt.content.classes
     measure = partial(
         _measure_image,

@@ -125,6 +125,7 @@ def evaluate_panoptic_files(
     gt = PanopticFiles.load(GROUND_TRUTH, gt_json, gt_folder, problems)
     pred = PanopticFiles.load(PREDICTION, pred_json, pred_folder, problems)
     pairs = pair_annotations(gt, pred, problems)
+    take_categories(gt, pred)
     classes = gt.content.classes
     label_of = classes.label_of
     score = partial(
@@ -191,6 +192,28 @@ def pair_annotations(
                 if image_id not in others:
                     problems.add(kind, image_id)
     return [(true[k], predicted[k]) for k in true if k in predicted]
+
+
+def take_categories(gt: PanopticFiles, pred: PanopticFiles) -> None:
+    """Give the segments of predictions the category ids of the ground truth.
+
+    Converters number classes as their source does, so that the same classes have other
+    ids where labels were made with another tool. Predictions that name all of their
+    categories as the ground truth does are matched by name; those of others have the
+    ids of the ground truth.
+
+    Args:
+        gt (PanopticFiles): Ground truth.
+        pred (PanopticFiles): Predictions, changed in place.
+    """
+    id_of = {c['name']: c['id'] for c in gt.content.categories}
+    new_id = {c['id']: id_of.get(c['name']) for c in pred.content.categories}
+    if None in new_id.values():
+        return
+    for annotation in pred.content.annotations.values():
+        for segment in annotation['segments_info']:
+            given = segment['category_id']
+            segment['category_id'] = new_id.get(given, given)
 
 
 def _score_image(

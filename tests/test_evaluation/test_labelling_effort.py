@@ -84,6 +84,23 @@ def test_right_labels_need_nothing_and_images_are_told_by_name(files):
     assert (effort.num_segments, effort.num_touched, effort.num_images) == (5, 0, 1)
 
 
+def test_classes_are_told_by_name(files):
+    gt, pred = files
+    expected = measure_labelling_effort(gt, pred)
+    content = json.loads(pred.read_text())
+    # As another tool numbers them: the id of one is that of another in the labels.
+    new_id = {3: 7, 7: 8, 8: 1}
+    for category in content['categories']:
+        category['id'] = new_id[category['id']]
+    for segment in content['annotations'][0]['segments_info']:
+        segment['category_id'] = new_id[segment['category_id']]
+    pred.write_text(json.dumps(content))
+    effort = measure_labelling_effort(gt, pred)
+    np.testing.assert_array_equal(effort.counts, expected.counts)
+    (stat,) = evaluate_panoptic_files(gt, pred).stats
+    np.testing.assert_array_equal(stat.tp, expected.stat.tp)
+
+
 def test_images_without_a_prediction_are_named(files, tmp_path):
     gt, pred = files
     content = json.loads(pred.read_text())

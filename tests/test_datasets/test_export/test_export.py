@@ -230,7 +230,9 @@ def test_datumaro_reads_what_cvat_is_given(predictions, export):
             found = items[name.removesuffix('.jpg')].annotations
             names = [c.name for c in data.categories()[AnnotationType.label]]
             assert sorted(
-                (names[m.label], int(np.asarray(m.image, bool).sum())) for m in found
+                (names[m.label], int(np.asarray(m.image, bool).sum()))
+                for m in found
+                if m.type == AnnotationType.mask
             ) == sorted(
                 (name_of[s['category_id']], int((ids == s['id']).sum()))
                 for s in segments_of(ids)
