@@ -19,30 +19,36 @@ from mmdet_efficientps.testing import toy_city
 from mmdet_efficientps.utils import ProblemList
 
 
-def prepare_coco_polygons(
-    classes: Path | None, things: list, stuff: list, ignore: list, **options: Any
-) -> list[ConversionReport]:
-    """Convert labels in the COCO format, with the classes of options or of a file.
+def with_class_lists(run: Callable[..., list[ConversionReport]]) -> Callable:
+    """Let the classes come from options or from a file.
 
     Args:
-        classes: File with the lists of classes.
-        things: Names of the thing classes.
-        stuff: Names of the stuff classes.
-        ignore: Names of categories that are not drawn.
-        **options: All others.
+        run: Converts labels; takes things, stuff and ignore.
 
     Returns:
-        One report.
-
-    Raises:
-        ValueError: If there are both.
+        The same with the argument ``classes``, a file that has the three lists. Raises
+        a ValueError if there are both.
     """
-    lists = {'things': things, 'stuff': stuff, 'ignore': ignore}
-    if classes:
-        if any(lists.values()):
-            raise ValueError('give --classes or --things, --stuff, --ignore, not both')
-        lists = prepare.read_class_lists(classes)
-    return prepare.prepare_coco_polygons(**lists, **options)
+
+    def _run(
+        classes: Path | None, things: list, stuff: list, ignore: list, **options: Any
+    ) -> list[ConversionReport]:
+        lists = {'things': things, 'stuff': stuff, 'ignore': ignore}
+        if classes:
+            if any(lists.values()):
+                raise ValueError(
+                    'give --classes or --things, --stuff, --ignore, not both'
+                )
+            lists = prepare.read_class_lists(classes)
+        return run(**lists, **options)
+
+    return _run
+
+
+def class_name(text: str) -> str | dict[str, list[str]]:
+    """Take a class of --things or --stuff: NAME, or NAME=LABEL,LABEL to join labels."""
+    name, is_joined, labels = text.partition('=')
+    return {name: labels.split(',')} if is_joined else text
 
 
 def add_kind(
@@ -71,6 +77,90 @@ def add_kind(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+# What each kind of labels is given, beside --out and the classes.
+LABELS = Path, 'labels'
+IMAGE_DIR = Path, 'folder of the images'
+ARCHIVE = Path, 'the unpacked archive'
+LABEL_KINDS = {
+    'coco-polygons': {'src_json': LABELS, 'image_dir': IMAGE_DIR},
+    'coco-panoptic': {
+        'src_json': LABELS,
+        'image_dir': IMAGE_DIR,
+        '--png-dir': (Path, 'folder of the PNGs, by default SRC without .json'),
+        '--num': (int, 'take that many images, spread over the json'),
+        '--without': (Path, 'panoptic json whose images are left out'),
+    },
+    'cvat-masks': {
+        'src': ARCHIVE,
+        '--images': (Path, 'folder of the images, by default that of the archive'),
+    },
+    'cvat-cityscapes': {
+        'src': ARCHIVE,
+        '--images': (Path, 'folder of the images, by default that of the archive'),
+        '--subset': (str, 'which subset, if there are several'),
+    },
+    'labelme': {
+        'src': (Path, 'folder of the jsons'),
+        '--images': (Path, 'folder of the images, by default that of the jsons'),
+    },
+    'label-studio': {'src_json': LABELS, 'image_dir': IMAGE_DIR},
+    'yolo': {
+        'data': (Path, 'data.yaml'),
+        '--split': (str, 'which split of it, by default train'),
+    },
+    'mask-pairs': {
+        'class_dir': (Path, 'folder of the PNGs of classes'),
+        'image_dir': IMAGE_DIR,
+        '--objects': (Path, 'folder of the PNGs of objects'),
+        '--labels': (Path, 'file that says which value is which class'),
+    },
+}
+DESTINATIONS = {'--images': 'image_dir', '--objects': 'object_dir'}
+
+
+def add_labels(kinds: argparse._SubParsersAction) -> None:
+    """Add the kinds of labels of one's own: each writes one json.
+
+    Args:
+        kinds: Where to add them.
+    """
+    for name, arguments in LABEL_KINDS.items():
+        run = getattr(prepare, f'prepare_{name.replace("-", "_")}')
+        is_of_cvat = name.startswith('cvat')
+        described = run if is_of_cvat else sys.modules[run.__module__]
+        command = add_kind(kinds, name, with_class_lists(run), described)
+        for argument, (kind, text) in arguments.items():
+            options: dict[str, Any] = {'type': kind, 'help': text}
+            if argument.startswith('--'):
+                options['default'] = argparse.SUPPRESS
+                options['required'] = argument == '--labels'
+                if argument in DESTINATIONS:
+                    options['dest'] = DESTINATIONS[argument]
+                options['metavar'] = argument[2:].upper()
+            command.add_argument(argument, **options)
+        command.add_argument(
+            '--out',
+            type=Path,
+            required=True,
+            metavar='NAME.json',
+            help='panoptic json to write; the PNGs go into the folder NAME beside it',
+        )
+        for key, kind, text in (
+            ('things', class_name, 'thing classes; NAME=LABEL,LABEL joins labels'),
+            ('stuff', class_name, 'stuff classes, likewise'),
+            ('ignore', str, 'labels not to draw; what only they cover is void'),
+        ):
+            command.add_argument(
+                f'--{key}', nargs='+', type=kind, metavar='NAME', default=[], help=text
+            )
+        command.add_argument(
+            '--classes',
+            type=Path,
+            help='YAML file with the lists things, stuff and optionally ignore, '
+            'instead of the options of these names',
+        )
 
 
 def parse_args() -> argparse.Namespace:
@@ -116,32 +206,7 @@ def parse_args() -> argparse.Namespace:
         'official evaluation',
     )
 
-    command = add_kind(
-        kinds, 'coco-polygons', prepare_coco_polygons, prepare.coco_polygons
-    )
-    command.add_argument('src_json', type=Path, help='labels in the COCO format')
-    command.add_argument('image_dir', type=Path, help='folder of the images')
-    command.add_argument(
-        '--out',
-        type=Path,
-        required=True,
-        metavar='NAME.json',
-        help='panoptic json to write; the PNGs go into the folder NAME beside it',
-    )
-    for key, text in (
-        ('things', 'thing classes'),
-        ('stuff', 'stuff classes'),
-        ('ignore', 'categories not to draw; what only they cover is void'),
-    ):
-        command.add_argument(
-            f'--{key}', nargs='+', metavar='NAME', default=[], help=text
-        )
-    command.add_argument(
-        '--classes',
-        type=Path,
-        help='YAML file with the lists things, stuff and optionally ignore, instead of '
-        'the options of these names',
-    )
+    add_labels(kinds)
 
     command = add_kind(kinds, 'toy-city', toy_city.prepare_toy_city, toy_city)
     for option, kind, default, text in (

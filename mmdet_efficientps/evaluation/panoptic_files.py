@@ -125,6 +125,7 @@ def evaluate_panoptic_files(
     gt = PanopticFiles.load(GROUND_TRUTH, gt_json, gt_folder, problems)
     pred = PanopticFiles.load(PREDICTION, pred_json, pred_folder, problems)
     pairs = pair_annotations(gt, pred, problems)
+    take_categories(gt, pred)
     classes = gt.content.classes
     label_of = classes.label_of
     score = partial(
@@ -158,6 +159,9 @@ def pair_annotations(
 ) -> list[tuple[dict, dict]]:
     """Find the prediction of every image and note missing and surplus ones.
 
+    Images are told by their id or, where no id is in both, by their file name: who
+    predicts photographs knows no ids.
+
     Args:
         gt (PanopticFiles): Ground truth.
         pred (PanopticFiles): Predictions.
@@ -172,6 +176,13 @@ def pair_annotations(
         {str(image_id): entry for image_id, entry in files.content.annotations.items()}
         for files in (gt, pred)
     )
+    if not true.keys() & predicted.keys():
+        id_of = {image['file_name']: str(image['id']) for image in gt.content.images}
+        name_of = {str(i['id']): i['file_name'] for i in pred.content.images}
+        predicted = {
+            id_of.get(name_of.get(key, key), key): entry
+            for key, entry in predicted.items()
+        }
     if true and predicted:
         for kind, some, others in (
             ('images without a prediction', true, predicted),
@@ -181,6 +192,28 @@ def pair_annotations(
                 if image_id not in others:
                     problems.add(kind, image_id)
     return [(true[k], predicted[k]) for k in true if k in predicted]
+
+
+def take_categories(gt: PanopticFiles, pred: PanopticFiles) -> None:
+    """Give the segments of predictions the category ids of the ground truth.
+
+    Converters number classes as their source does, so that the same classes have other
+    ids where labels were made with another tool. Predictions that name all of their
+    categories as the ground truth does are matched by name; those of others have the
+    ids of the ground truth.
+
+    Args:
+        gt (PanopticFiles): Ground truth.
+        pred (PanopticFiles): Predictions, changed in place.
+    """
+    id_of = {c['name']: c['id'] for c in gt.content.categories}
+    new_id = {c['id']: id_of.get(c['name']) for c in pred.content.categories}
+    if None in new_id.values():
+        return
+    for annotation in pred.content.annotations.values():
+        for segment in annotation['segments_info']:
+            given = segment['category_id']
+            segment['category_id'] = new_id.get(given, given)
 
 
 def _score_image(

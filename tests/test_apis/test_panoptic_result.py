@@ -139,13 +139,29 @@ def test_supervision_gets_masks_and_what_is_known(result):
     assert detections.confidence[1:].tolist() == [0.75, 0.5]
     assert detections.tracker_id.tolist() == [-1, 5, -1]
     assert detections.data['class_name'].tolist() == ['road', 'car', 'car']
-    annotated = supervision.MaskAnnotator().annotate(
-        np.zeros((3, 5, 3), np.uint8), detections
-    )
-    assert annotated.any()
     assert PanopticResult.from_panoptic_seg(ENCODED, CLASSES).to_supervision()
     nothing = PanopticResult.from_panoptic_seg(np.full((2, 2), 3), CLASSES)
     assert len(nothing.to_supervision()) == 0
+
+
+@pytest.mark.parametrize(
+    'name', ['Mask', 'Polygon', 'Box', 'BoxCorner', 'Color', 'Halo', 'Label', 'Trace']
+)
+def test_annotators_of_supervision_draw_a_result(name):
+    supervision = pytest.importorskip('supervision')
+    codes = np.full((60, 80), 2)
+    codes[10:40, 10:40], codes[10:40, 50:75], codes[50:] = 1001, 2001, 3
+    result = PanopticResult.from_panoptic_seg(codes, CLASSES, [0.9, 0.8])
+    detections = result.with_tracks({1002: 1, 2002: 2}).to_supervision()
+    annotator = getattr(supervision, f'{name}Annotator')()
+    things = detections[detections.data['isthing']]
+    assert things.data['class_name'].tolist() == ['car', 'car']
+    image = np.zeros((60, 80, 3), np.uint8)
+    # The trace has a length from the second image on.
+    for shown in (detections, things):
+        drawn = annotator.annotate(image.copy(), shown)
+    assert drawn.shape == image.shape
+    assert drawn.any() or name == 'Trace'
 
 
 def test_without_supervision_the_command_is_told(result, monkeypatch):

@@ -162,3 +162,27 @@ def test_folders_of_the_data_set_are_refused(monkeypatch, config, out):
         browse(monkeypatch, config, '--out', str(config.parent / out))
     after = {p: p.read_bytes() for p in config.parent.rglob('*.*') if p.is_file()}
     assert after == before
+
+
+def test_labels_are_shown_without_a_config(monkeypatch, config):
+    out = config.parent / 'out'
+    arguments = ['--json', str(config.parent / 'labels.json')]
+    command = ['browse_dataset.py', *arguments, str(config.parent / 'images')]
+    monkeypatch.setattr(sys, 'argv', [*command, '--out', str(out)])
+    browse_dataset.main()
+    text = (out / 'index.html').read_text(encoding='utf-8')
+    data = json.loads(re.search(r'id="page-data">(.*?)</script>', text)[1])
+    assert [r['name'] for r in data['records']] == [f'{k}.png' for k in range(5)]
+    # The tiny car is there, too.
+    assert all(r['values']['instances'] == 2 for r in data['records'])
+    monkeypatch.setattr(sys, 'argv', [*command[:-1], 'nowhere', '--out', str(out)])
+    with pytest.raises(SystemExit, match='error: nowhere does not exist'):
+        browse_dataset.main()
+
+
+@pytest.mark.parametrize('arguments', [[], ['config.py', '--json', 'a.json', 'b']])
+def test_a_config_or_a_json_is_needed(monkeypatch, arguments, capsys):
+    monkeypatch.setattr(sys, 'argv', ['browse_dataset.py', *arguments])
+    with pytest.raises(SystemExit):
+        browse_dataset.main()
+    assert 'give a config, or --json' in capsys.readouterr().err

@@ -1,6 +1,9 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 r"""Look at what the network sees of a data set, after the training pipeline.
 
+Or at the labels as they are: ``--json`` needs no config, but the panoptic json, with
+its folder of PNGs beside it, and the folder of the images.
+
 Writes to the output folder::
 
     index.html       all images with a slider between image, instances and semantic
@@ -13,6 +16,8 @@ Example::
     python tools/analysis_tools/browse_dataset.py \
         configs/efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py \
         --num 40 --out work_dirs/browse
+    python tools/analysis_tools/browse_dataset.py --json labels.json photographs \
+        --out work_dirs/browse
 """
 
 import argparse
@@ -29,6 +34,7 @@ from torch.utils.data import Dataset
 
 from mmdet_efficientps import load_config
 from mmdet_efficientps.datasets.parts import data_set_files, data_set_parts
+from mmdet_efficientps.structures.panoptic import default_png_folder
 from mmdet_efficientps.utils import atomic_path, check_output
 from mmdet_efficientps.visualization.predicted_image import image_name
 from mmdet_efficientps.visualization.report import fit_width
@@ -47,7 +53,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file, or name of one of the package')
+    parser.add_argument(
+        'config', nargs='?', help='config file, or name of one of the package'
+    )
+    parser.add_argument(
+        '--json',
+        nargs=2,
+        metavar=('JSON', 'IMAGES'),
+        help='instead of a config: a panoptic json, and the folder of its images',
+    )
     parser.add_argument(
         '--num', type=int, default=24, help='number of images, spread over the set'
     )
@@ -87,7 +101,34 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.num < 1 or args.per_page < 1:
         parser.error('--num and --per-page must be at least 1')
+    if (args.config is None) == (args.json is None):
+        parser.error('give a config, or --json with a json and a folder of images')
     return args
+
+
+def plain_config(json_file: str, image_dir: str) -> Config:
+    """Make a config that shows labels as they are.
+
+    Args:
+        json_file (str): Panoptic json.
+        image_dir (str): Folder of its images.
+
+    Returns:
+        Config: With a training data set whose pipeline changes nothing.
+    """
+    pipeline = [
+        dict(type='LoadCheckedImage'),
+        dict(type='LoadPanopticMap'),
+        dict(type='PackPanopticTargets', meta_keys=('img_path',)),
+    ]
+    dataset = dict(
+        type='PanopticDataset',
+        ann_file=json_file,
+        data_prefix=dict(img=image_dir, seg=str(default_png_folder(json_file))),
+        pipeline=pipeline,
+    )
+    dataloader = dict(dataset=dataset)
+    return Config(dict(train_dataloader=dataloader, val_dataloader=dataloader))
 
 
 def build_dataset(cfg: Config, split: str) -> Dataset:
@@ -125,14 +166,14 @@ def build_dataset(cfg: Config, split: str) -> Dataset:
 def main() -> None:
     """Run the pipeline and write page and pictures."""
     args = parse_args()
-    cfg = load_config(args.config)
+    cfg = plain_config(*args.json) if args.json else load_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    dataset = build_dataset(cfg, args.split)
     try:
+        dataset = build_dataset(cfg, args.split)
         check_output(args.out, data_set_files(dataset), '--out')
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     meta = dataset.metainfo
     classes, palette = meta['classes'], meta['palette']
@@ -170,7 +211,11 @@ def main() -> None:
         pictures,
         classes,
         palette,
-        title=f'{Path(args.config).stem}: {args.split} images after the pipeline',
+        title=(
+            f'{args.json[0]}: labels as they are'
+            if args.json
+            else f'{Path(args.config).stem}: {args.split} images after the pipeline'
+        ),
         subtitle=f'{count} of {len(dataset)} images, seed {args.seed}',
     )
     print(f'\n{args.out / "index.html"}: {count} images, pictures {width} wide')

@@ -19,25 +19,40 @@ the labels of one image into a :class:`Panoptic`, and calls :func:`convert`.
 """
 
 from .cityscapes import prepare_cityscapes
-from .coco_polygons import prepare_coco_polygons, read_class_lists
+from .class_choice import ClassChoice, read_class_lists
+from .coco_panoptic import prepare_coco_panoptic
+from .coco_polygons import prepare_coco_polygons
 from .conversion import convert
+from .cvat import prepare_cvat_cityscapes, prepare_cvat_masks
 from .idd import prepare_idd
 from .jobs import BadInputError, Job, Panoptic, Split
 from .kitti import prepare_kitti
+from .label_studio import prepare_label_studio
+from .labelme import prepare_labelme
+from .mask_pairs import prepare_mask_pairs
 from .summary import ConversionReport
 from .vistas import prepare_vistas
+from .yolo import prepare_yolo
 
 __all__ = [
     'BadInputError',
+    'ClassChoice',
     'ConversionReport',
     'Job',
     'Panoptic',
     'Split',
     'convert',
     'prepare_cityscapes',
+    'prepare_coco_panoptic',
     'prepare_coco_polygons',
+    'prepare_cvat_cityscapes',
+    'prepare_cvat_masks',
     'prepare_idd',
     'prepare_kitti',
+    'prepare_label_studio',
+    'prepare_labelme',
+    'prepare_mask_pairs',
     'prepare_vistas',
+    'prepare_yolo',
     'read_class_lists',
 ]

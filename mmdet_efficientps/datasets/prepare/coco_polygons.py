@@ -12,15 +12,11 @@ smaller annotation hides the larger one. Pixels without any label are void (id 0
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
 from mmdet_efficientps.structures.panoptic.annotations import (
@@ -34,16 +30,16 @@ from mmdet_efficientps.structures.panoptic.annotations import (
 )
 from mmdet_efficientps.utils import ProblemList
 
+from .class_choice import ClassChoice, ClassName
 from .conversion import convert
-from .jobs import BadInputError, Job, Panoptic, Split
+from .folders import check_sources
+from .jobs import BadInputError, Job, Panoptic, Split, png_name_of
 from .masks import paint_runs, segmentation_runs
 from .readers import check_size, read_image_size
 from .segments import collect_segments
 from .summary import ConversionReport
 
 STUFF, CROWD, THING = range(3)
-# Bytes, of a temporary file too.
-LONGEST_NAME = 230
 
 
 def _optional(rule: Field, default: Any = None) -> Field:
@@ -76,8 +72,8 @@ def prepare_coco_polygons(
     src_json: str | Path,
     image_dir: str | Path,
     out: str | Path,
-    things: Sequence[str] = (),
-    stuff: Sequence[str] = (),
+    things: Sequence[ClassName] = (),
+    stuff: Sequence[ClassName] = (),
     ignore: Sequence[str] = (),
     nproc: int = 1,
 ) -> list[ConversionReport]:
@@ -88,8 +84,9 @@ def prepare_coco_polygons(
         image_dir (str | Path): Folder that the file names in it refer to.
         out (str | Path): Json to write; PNGs go into the folder of the same name
             without suffix, under the name of the image with suffix .png.
-        things (Sequence[str]): Names of the thing classes.
-        stuff (Sequence[str]): Names of the stuff classes.
+        things (Sequence[ClassName]): Names of the thing classes, or mappings of a class
+            to the categories that are joined in it.
+        stuff (Sequence[ClassName]): The same for the stuff classes.
         ignore (Sequence[str]): Names of categories that are not drawn.
         nproc (int): Number of processes. Defaults to 1.
 
@@ -103,16 +100,11 @@ def prepare_coco_polygons(
             json or would overwrite an input. Nothing is written then.
     """
     src_json, image_dir, out = Path(src_json), Path(image_dir), Path(out)
-    if not src_json.is_file():
-        raise FileNotFoundError(f'labels {src_json} do not exist')
-    if not image_dir.is_dir():
-        raise FileNotFoundError(f'image folder {image_dir} does not exist')
-    if out.suffix != '.json':
-        raise ValueError(f'--out must be a .json file, got {out}')
+    check_sources(out, files=[src_json], folders=[image_dir])
     problems = ProblemList()
     source = _read_source(src_json, problems)
-    classes, unused = _select_classes(source, things, stuff, ignore)
-    ignored = {c['id'] for c in source['categories'] if c['name'] in ignore}
+    choice = ClassChoice.of(things, stuff, ignore)
+    classes, class_of, unused = _select_classes(source, choice)
 
     annotations: dict[str, list[dict[str, Any]]] = {
         str(image['id']): [] for image in source['images']
@@ -126,11 +118,15 @@ def prepare_coco_polygons(
                 f'{src_json}: annotation of an image that is not in images',
                 f'annotation {annotation["id"]} of image {key}',
             )
-        elif key in annotations and annotation['category_id'] not in ignored:
-            annotations[key].append(annotation)
+        elif key in annotations:
+            category = annotation['category_id']
+            # What is no category at all is named when the image is drawn.
+            category = class_of.get(category, category)
+            if category is not None:
+                annotations[key].append(annotation | {'category_id': category})
     jobs = []
     for image in source['images']:
-        png_name = _png_name(image['file_name'])
+        png_name = png_name_of(image['file_name'])
         if png_name is None:
             problems.add(
                 f'{src_json}: file_name that no file can have',
@@ -150,39 +146,6 @@ def prepare_coco_polygons(
     notes = [f'not listed, without annotations: {", ".join(unused)}'] if unused else []
     split = Split(out, classes, jobs, draw, problems, sources, notes)
     return convert([split], nproc)
-
-
-def read_class_lists(path: str | Path) -> dict[str, list[str]]:
-    """Read the lists of classes from a YAML file.
-
-    Args:
-        path (str | Path): The file, with the lists things, stuff and ignore; each may
-            be missing.
-
-    Returns:
-        dict[str, list[str]]: The three lists.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has anything else.
-    """
-    lists: dict[str, list[str]] = {'things': [], 'stuff': [], 'ignore': []}
-    try:
-        loaded = yaml.safe_load(Path(path).read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f'{path} is no YAML: {error}') from error
-    if not isinstance(loaded, dict):
-        raise ValueError(f'{path} has no keys things, stuff or ignore')
-    unknown = sorted(map(str, loaded.keys() - lists.keys()))
-    if unknown:
-        raise ValueError(
-            f'{path}: unknown keys {unknown}, expected things, stuff and ignore'
-        )
-    for key, names in loaded.items():
-        if not isinstance(names, list | None):
-            raise ValueError(f'{path}: {key} must be a list of names, got {names!r}')
-        lists[key] = names or []
-    return lists
 
 
 def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
@@ -228,26 +191,6 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
     return source
 
 
-def _png_name(file_name: str) -> str | None:
-    """Name the PNG of an image; None if no image can have that name.
-
-    Labelling tools also write absolute paths, those of Windows, and some that go up:
-    what leads out of a folder is left away.
-    """
-    parts = [
-        part
-        for part in re.split(r'[/\\]', file_name)
-        if part not in ('', '.', '..') and not re.fullmatch('[A-Za-z]:', part)
-    ]
-    try:
-        is_possible = parts and max(len(os.fsencode(p)) for p in parts) <= LONGEST_NAME
-    except UnicodeEncodeError:
-        return None
-    if not is_possible or '\0' in file_name:
-        return None
-    return Path(*parts).with_suffix('.png').as_posix()
-
-
 def _repeated(entries: Iterable[dict[str, Any]]) -> list[str]:
     """Give the ids that several entries have."""
     times = Counter(str(e['id']) for e in entries if e['id'] is not None)
@@ -255,58 +198,47 @@ def _repeated(entries: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _select_classes(
-    source: dict[str, list[Any]],
-    things: Sequence[str],
-    stuff: Sequence[str],
-    ignore: Sequence[str],
-) -> tuple[PanopticClasses, list[str]]:
+    source: dict[str, list[Any]], choice: ClassChoice
+) -> tuple[PanopticClasses, dict[int, int | None], list[str]]:
     """Make the classes of the panoptic json, things first.
 
     Args:
         source (dict[str, list[Any]]): Labels in the COCO format.
-        things (Sequence[str]): Names of the thing classes.
-        stuff (Sequence[str]): Names of the stuff classes.
-        ignore (Sequence[str]): Names of categories that are not drawn.
+        choice (ClassChoice): The classes wanted.
 
     Returns:
-        tuple[PanopticClasses, list[str]]: The classes, with the ids of the source, and
-        the names of those neither listed nor used.
+        tuple[PanopticClasses, dict[int, int | None], list[str]]: The classes, with the
+        ids of the source; the class of each category id, None if it is not drawn; and
+        the names of categories neither listed nor used.
 
     Raises:
-        ValueError: If a listed class does not exist or is listed twice, a used
-            category is not listed, or nothing is listed.
+        ValueError: If a listed class does not exist, or a used category is not listed.
     """
-    listed = [*things, *stuff, *ignore]
-    repeated = [name for name, count in Counter(listed).items() if count > 1]
-    if repeated:
-        raise ValueError(f'listed twice among things, stuff and ignore: {repeated}')
-    if not things and not stuff:
-        raise ValueError('name the classes: --things and --stuff, or --classes')
     used = Counter(a['category_id'] for a in source['annotations'])
     # Of several categories of one name that with annotations counts: some labelling
     # tools add an empty one with the name of the project.
     ordered = sorted(source['categories'], key=lambda c: used[c['id']])
-    by_name = {c['name']: c for c in ordered}
     shadowed = [
         name
-        for name in (*things, *stuff)
+        for name in choice.class_of
         if sum(c['name'] == name and used[c['id']] > 0 for c in ordered) > 1
     ]
     if shadowed:
         raise ValueError(f'several categories with annotations of one name: {shadowed}')
-    missing = [name for name in listed if name not in by_name]
-    if missing:
-        raise ValueError(f'no such category: {missing}; there are {sorted(by_name)}')
-    unlisted = [c for c in source['categories'] if c['name'] not in listed]
+    classes, category_of = choice.match(ordered)
+    unlisted = [c for c in source['categories'] if c['name'] not in category_of]
     forgotten = {c['name']: used[c['id']] for c in unlisted if used[c['id']]}
     if forgotten:
         raise ValueError(
             f'categories with annotations that are not listed: {forgotten}; add them '
             'to things, stuff or ignore'
         )
-    categories = [by_name[name] | {'isthing': name in things} for name in things]
-    categories += [by_name[name] | {'isthing': False} for name in stuff]
-    return PanopticClasses.from_categories(categories), [c['name'] for c in unlisted]
+    class_of = {
+        c['id']: category_of[c['name']]
+        for c in source['categories']
+        if c['name'] in category_of
+    }
+    return classes, class_of, [c['name'] for c in unlisted]
 
 
 def _draw(job: Job, isthing: dict[int, bool]) -> Panoptic:

@@ -16,7 +16,39 @@ from mmdet_efficientps.structures.panoptic import (
 )
 from mmdet_efficientps.utils import ProblemList
 
-from .jobs import Split
+from .jobs import Job, Split, png_name_of
+
+# What OpenCV reads for training.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def image_job(
+    path: Path,
+    root: Path,
+    problems: ProblemList,
+    label_path: Path | None = None,
+    **kwargs: Any,
+) -> Job | None:
+    """Say what is to be converted for an image that lies in a folder.
+
+    Args:
+        path (Path): The image.
+        root (Path): The folder; file_name of the json is the path below it, and so is
+            the id.
+        problems (ProblemList): Gets images whose name is too long for a PNG.
+        label_path (Path | None): See :class:`Job`. Defaults to None.
+        **kwargs (Any): Other attributes of the job.
+
+    Returns:
+        Job | None: The job; None if there is a problem.
+    """
+    file_name = path.relative_to(root).as_posix()
+    png_name = png_name_of(file_name)
+    if png_name is None:
+        problems.add('name is too long for a PNG', path)
+        return None
+    image = {'id': file_name, 'file_name': file_name}
+    return Job(image, path, png_name, label_path, **kwargs)
 
 
 def check_folders(folders: Mapping[Path, str]) -> None:
@@ -36,6 +68,44 @@ def check_folders(folders: Mapping[Path, str]) -> None:
     ]
     if missing:
         raise FileNotFoundError('\n'.join(missing))
+
+
+def check_sources(
+    out: Path,
+    files: Sequence[Path] = (),
+    folders: Sequence[Path] = (),
+    searched: Sequence[Path] = (),
+) -> None:
+    """Check the paths of a command that writes one json.
+
+    Args:
+        out (Path): Json to write.
+        files (Sequence[Path]): Files that must exist. Defaults to ().
+        folders (Sequence[Path]): Folders that must exist. Defaults to ().
+        searched (Sequence[Path]): Folders that must exist and are searched with all
+            folders below: the next run would find there what this one has written.
+            Defaults to ().
+
+    Raises:
+        FileNotFoundError: If one does not exist.
+        ValueError: If ``out`` is no json, or lies in a folder that is searched.
+    """
+    for path in files:
+        if not path.is_file():
+            raise FileNotFoundError(f'labels {path} do not exist')
+    for path in (*folders, *searched):
+        if path.is_file():
+            raise ValueError(f'{path} is a file, but must be a folder; unpack archives')
+        if not path.is_dir():
+            raise FileNotFoundError(f'folder {path} does not exist')
+    if out.suffix != '.json':
+        raise ValueError(f'--out must be a .json file, got {out}')
+    for path in searched:
+        if path.resolve() in out.resolve().parents:
+            raise ValueError(
+                f'--out {out} lies in {path}, where images and labels are looked for: '
+                'take another folder'
+            )
 
 
 def find_files(
@@ -62,6 +132,40 @@ def find_files(
         if name in found:
             problems.add('file is there with two suffixes: remove one', path)
         found[name] = path
+    return found
+
+
+def find_tree(
+    root: Path, ending: str, suffixes: Sequence[str], problems: ProblemList
+) -> dict[str, Path]:
+    """Find the files of a kind in a folder and all folders below.
+
+    Hidden files and folders are passed over.
+
+    Args:
+        root (Path): The folder.
+        ending (str): See :func:`find_files`.
+        suffixes (Sequence[str]): See :func:`find_files`.
+        problems (ProblemList): See :func:`find_files`.
+
+    Returns:
+        dict[str, Path]: The files by their path below ``root`` without ending and
+        suffix, with slashes.
+    """
+    found = {}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        here = Path(folder).resolve()
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            # A link may lead up again.
+            if not name.startswith('.')
+            and (here / name).resolve() not in (here, *here.parents)
+        )
+        paths = (Path(folder, name) for name in names)
+        below = PurePath(folder).relative_to(root)
+        for name, path in find_files(paths, ending, suffixes, problems).items():
+            found[(below / name).as_posix()] = path
     return found
 
 
@@ -146,7 +250,11 @@ def check_outputs(splits: Sequence[Split]) -> None:
     labels = {
         path
         for split in splits
-        for path in (*split.sources, *(job.label_path for job in split.jobs))
+        for path in (
+            *split.sources,
+            *(job.label_path for job in split.jobs),
+            *(job.object_path for job in split.jobs),
+        )
     }
     images = [job.image_path for split in splits for job in split.jobs]
     for split in splits:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,41 @@ class BadInputError(Exception):
         self.problems = problems
 
 
+# Bytes, of a temporary file too.
+LONGEST_NAME = 230
+
+
+def png_name_of(file_name: str) -> str | None:
+    r"""Name the PNG of an image.
+
+    Labelling tools also write absolute paths, those of Windows, and some that go up:
+    what leads out of a folder is left away.
+
+    Example::
+
+        >>> png_name_of('C:\\photos\\..\\a.jpg')
+        'photos/a.png'
+
+    Args:
+        file_name (str): Name of the image, with its folders.
+
+    Returns:
+        str | None: Relative path; None if no image can have that name.
+    """
+    parts = [
+        part
+        for part in re.split(r'[/\\]', file_name)
+        if part not in ('', '.', '..') and not re.fullmatch('[A-Za-z]:', part)
+    ]
+    try:
+        is_possible = parts and max(len(os.fsencode(p)) for p in parts) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return None
+    if not is_possible or '\0' in file_name:
+        return None
+    return Path(*parts).with_suffix('.png').as_posix()
+
+
 @dataclass(frozen=True)
 class Job:
     """One image to convert.
@@ -47,6 +84,8 @@ class Job:
         png_name (str): Where the PNG goes, relative to the folder of the PNGs.
         label_path (Path | None): File with its labels, if it has one of its own.
         labels (Any): Labels that were read from a file for all images, as json.
+        object_path (Path | None): File that tells the objects of its labels apart, if
+            that is another one.
     """
 
     image: dict[str, Any]
@@ -54,6 +93,7 @@ class Job:
     png_name: str
     label_path: Path | None = None
     labels: Any = None
+    object_path: Path | None = None
 
 
 @dataclass

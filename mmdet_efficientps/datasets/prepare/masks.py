@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as mask_api
 
 from mmdet_efficientps.structures.panoptic.annotations import integer
+from mmdet_efficientps.structures.run_length_masks import runs_to_rle
 
 
 def check_coordinates(
@@ -87,6 +88,33 @@ def segmentation_runs(segmentation: Any, height: int, width: int) -> np.ndarray:
     # Off and on in turn, beginning with off.
     edges = edges[: len(edges) // 2 * 2].reshape(-1, 2)
     return edges[edges[:, 0] < edges[:, 1]]
+
+
+def join_segmentations(segmentations: Sequence[Any], height: int, width: int) -> Any:
+    """Join the parts of an object.
+
+    Args:
+        segmentations (Sequence[Any]): COCO segmentations, as :func:`segmentation_runs`
+            takes them.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+
+    Returns:
+        Any: One COCO segmentation.
+
+    Raises:
+        ValueError: As :func:`segmentation_runs`.
+    """
+    if all(isinstance(part, list) for part in segmentations):
+        return [polygon for part in segmentations for polygon in part]
+    runs = np.concatenate([segmentation_runs(s, height, width) for s in segmentations])
+    runs = runs[np.argsort(runs[:, 0], kind='stable')]
+    # A run goes on in the next one if that begins before the end of all so far.
+    ends = np.maximum.accumulate(runs[:, 1])
+    gaps = np.flatnonzero(runs[1:, 0] > ends[:-1])
+    starts = runs[np.append(0, gaps + 1)[: len(runs)], 0]
+    stops = ends[np.append(gaps, len(runs) - 1)[: len(runs)]]
+    return runs_to_rle(starts, stops - starts, (height, width))
 
 
 def _checked_counts(mask: dict[str, Any], height: int, width: int) -> list[int]:

@@ -12,9 +12,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmdet_efficientps.structures.panoptic import read_panoptic_png
+from mmdet_efficientps.structures.panoptic import read_panoptic_png, rgb2id
+from mmdet_efficientps.structures.panoptic.png import PNG_SIGNATURE
 
 from .jobs import BadInputError
+
+# Color types in the header of a PNG.
+_GREY, _COLOR_KINDS = 0, (2, 6)
+# Its last chunk, with the checksum.
+_END = b'IEND\xaeB`\x82'
 
 
 @contextmanager
@@ -119,6 +125,66 @@ def read_color_map(path: Path) -> np.ndarray:
         return read_panoptic_png(str(path))
     except (OSError, ValueError, cv2.error) as error:
         raise BadInputError('label PNG is damaged or not 8-bit RGB', path) from error
+
+
+def read_plain_map(path: Path, by_color: bool = False) -> np.ndarray:
+    """Read a label PNG as drawing programs and labelling tools write them.
+
+    Args:
+        path (Path): The PNG: grey of 1 to 16 bits, with a palette, or 8-bit RGB; alpha
+            may be there if nothing is transparent.
+        by_color (bool): Whether labels are told by color: a palette is looked up, and
+            grey is a color. Else by number: of a palette the index, of grey the value.
+            Defaults to False.
+
+    Returns:
+        np.ndarray: Shape (H, W), int32; a color is R + 256 G + 65536 B.
+
+    Raises:
+        BadInputError: If it is missing, damaged or of another kind.
+    """
+    if not path.is_file():
+        raise BadInputError('label PNG is missing', path)
+    try:
+        content = path.read_bytes()
+        if not content.startswith(PNG_SIGNATURE):
+            raise BadInputError('label is damaged or no PNG', path)
+        if _END not in content:
+            raise BadInputError('label PNG is damaged', path)
+        with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
+            # Compares the checksum of every chunk.
+            opened.verify()
+        # Those of the header: Pillow widens few bits, and cuts colors of 16 bits.
+        depth, kind = content[24], content[25]
+        with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
+            picture: Image.Image = opened
+            if kind in _COLOR_KINDS and depth == 16:
+                raise BadInputError(
+                    'label PNG has colors of 16 bits: save it as 8', path
+                )
+            if picture.mode in ('RGBA', 'LA'):
+                if picture.getextrema()[-1] != (255, 255):
+                    raise BadInputError(
+                        'label PNG is transparent in parts: save it without alpha', path
+                    )
+                picture = picture.convert(picture.mode.removesuffix('A'))
+            if picture.mode == 'P' and by_color:
+                picture = picture.convert('RGB')
+            values = np.array(picture).astype(np.int32)
+    except (OSError, SyntaxError, ValueError, IndexError) as error:
+        # Pillow has no error of its own for damage.
+        raise BadInputError('label PNG is damaged', path) from error
+    if kind == _GREY and 1 < depth < 8:
+        values //= 255 // (2**depth - 1)
+    if values.ndim == 2 and by_color:
+        if depth == 16:
+            raise BadInputError('label PNG has numbers of 16 bits, not colors', path)
+        values *= 255 // (2**depth - 1) if kind == _GREY else 1
+        values = np.stack([values] * 3, axis=-1)
+    if values.ndim == 3 and not by_color and (values == values[..., :1]).all():
+        # Grey that was saved as color.
+        return np.ascontiguousarray(values[..., 0])
+    return rgb2id(values) if values.ndim == 3 else values
 
 
 def check_size(

@@ -57,6 +57,8 @@ class FinishedImages:
 
     def _entry(self, job: Job, result: dict[str, Any] | None) -> dict[str, Any]:
         sources = [_stamp(job.image_path), _stamp(job.label_path)]
+        if job.object_path:
+            sources.append(_stamp(job.object_path))
         return {
             'png': job.png_name,
             'stamp': _stamp(self.png_dir / job.png_name),

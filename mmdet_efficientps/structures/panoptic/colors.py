@@ -116,6 +116,29 @@ def choose_colors(
     return [color for color in colors if color is not None]
 
 
+def voc_color(number: int) -> Color:
+    """Give the color that Pascal VOC has for a number, of a class or an object.
+
+    The bits of the number go to red, green and blue in turn, each from the highest bit
+    down.
+
+    Example::
+
+        >>> [voc_color(number) for number in (0, 1, 2, 9)]
+        [(0, 0, 0), (128, 0, 0), (0, 128, 0), (192, 0, 0)]
+
+    Args:
+        number (int): 0..2**24 - 1.
+
+    Returns:
+        Color: RGB, 0..255; another one for every number.
+    """
+    color = [0, 0, 0]
+    for place in range(24):
+        color[place % 3] |= (number >> place & 1) << 7 - place // 3
+    return color[0], color[1], color[2]
+
+
 def _perceived(colors: Sequence[Color] | np.ndarray) -> np.ndarray:
     """Give what eyes of three kinds see, such that a distance is how much it differs.
 
