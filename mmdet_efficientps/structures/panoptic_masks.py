@@ -133,7 +133,7 @@ class PanopticMasks(BitmapMasks):
                 Defaults to True.
 
         Returns:
-            BitmapMasks: Shape (M, *out_shape), bool if ``binarize``, else the type of
+            BitmapMasks: Shape ``(M, *out_shape)``, bool if ``binarize``, else the type of
             ``bboxes``.
         """
         bboxes = torch.as_tensor(bboxes, device=device)
