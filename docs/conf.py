@@ -38,7 +38,6 @@ extensions = [
     'sphinx_design',
 ]
 exclude_patterns = ['_build']
-nitpicky = False
 
 myst_enable_extensions = ['colon_fence']
 # Deep enough for every link to a heading, which are made as on GitHub.
@@ -58,6 +57,7 @@ html_title = f'mmdet_efficientps {release}'
 html_static_path = ['_static']
 html_css_files = ['site.css']
 html_show_copyright = False
+html_copy_source = False
 # Without the prompt or what a command prints.
 copybutton_exclude = '.linenos, .gp, .go'
 
