@@ -87,8 +87,9 @@ def read_page(app: Sphinx, docname: str, source: list[str]) -> None:
     def mend(link: re.Match) -> str:
         image, text, target, anchor = link.groups(default='')
         path = Path(os.path.normpath(origin.parent / target))
+        inside = origin == page and path.is_relative_to(DOCS)
         path = pages.get(path, path)
-        if not path.exists() or (origin == page and path.is_relative_to(DOCS)):
+        if inside or not path.exists():
             return link[0]
         if not path.is_relative_to(DOCS):
             if url:
