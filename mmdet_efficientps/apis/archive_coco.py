@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,7 +123,7 @@ def _choose_model(archive: Archive, begin: str | None) -> str:
 
 def _common_folder(paths: Iterable[str]) -> str:
     """Give the deepest folder that holds all paths; '' if there is none."""
-    common: list[str] | None = None
+    common: Sequence[str] | None = None
     for path in paths:
         parts = posixpath.dirname(path).split('/')
         common = parts if common is None else os.path.commonprefix([common, parts])

@@ -170,8 +170,8 @@ def predict_to_archive(
                 _check_shared(archive.folder / row['file'])
                 done.num_predicted += row['rows']
                 advance(row['rows'])
-                for path, error in zip(row['failed'], row['errors'], strict=True):
-                    done.problems.add(error.replace(f'{path} ', '', 1), path)
+                for path, text in zip(row['failed'], row['errors'], strict=True):
+                    done.problems.add(text.replace(f'{path} ', '', 1), path)
     if total is not None:
         done.num_missing = total - len(archive.done(model).unique())
     return done
@@ -333,7 +333,7 @@ def _started(address: str | None) -> Iterator[None]:
     ray.init(
         address=address or os.environ.get('RAY_ADDRESS') or 'local',
         include_dashboard=None if address else False,
-        logging_level='error',
+        logging_level=logging.ERROR,
         log_to_driver=False,
     )
     try:
