@@ -47,7 +47,8 @@ class ArchiveRun:
 
     Attributes:
         num_predicted (int): Rows that were added.
-        num_known (int): Images that had a row before.
+        num_known (int): Images that had a row before; all such rows of the archive if
+            the input does not tell how many images it has.
         num_missing (int | None): Images that have none after it, because workers died
             of them; None if the input does not tell how many it has.
         problems (ProblemList): Added rows that have an error.
@@ -172,8 +173,9 @@ def predict_to_archive(
                 advance(row['rows'])
                 for path, text in zip(row['failed'], row['errors'], strict=True):
                     done.problems.add(text.replace(f'{path} ', '', 1), path)
-    if total is not None:
-        done.num_missing = total - len(archive.done(model).unique())
+    if source.paths is not None:
+        source.leave_out(archive.done(model))
+        done.num_missing = len(source.paths)
     return done
 
 

@@ -191,7 +191,7 @@ def test_a_run_does_what_is_missing_and_no_more(ray, settings, photographs, tmp_
     files = {path: path.read_bytes() for path in Archive(out).files}
     assert len(files) == 3
     second = predict()
-    assert (second.num_predicted, second.num_known) == (0, 5)
+    assert (second.num_predicted, second.num_known, second.num_missing) == (0, 5, 0)
     assert {path: path.read_bytes() for path in Archive(out).files} == files
     # One file is lost, one cut off, and the bad image was mended.
     lost, cut, _ = files
