@@ -141,8 +141,10 @@ def predict_to_archive(
             return done
     else:
         total, done.num_known = None, len(known)
-    with _started(address):
-        workers, threads, gpus = _share(workers, threads, gpus)
+    # Content is read by tasks of their own, which need a CPU that no worker has.
+    readers = 0 if source.paths is not None else 1
+    with _started(address, readers):
+        workers, threads, gpus = _share(workers, threads, gpus, readers)
         context = ray.data.DataContext.get_current()
         # There is one bar, ours. Of plans it tells in its log; failures are errors.
         context.enable_progress_bars = False
@@ -267,8 +269,7 @@ class _Source:
                 decoder=None,
                 fileselect=[f'*{suffix}' for suffix in IMAGE_SUFFIXES],
                 include_paths=True,
-                num_cpus=0,
-            ).map_batches(_from_webdataset, batch_format='pyarrow', num_cpus=0)
+            ).map_batches(_from_webdataset, batch_format='pyarrow')
         else:
             data = ray.data.read_parquet(
                 self.files, columns=['path', 'bytes'], num_cpus=0
@@ -276,7 +277,6 @@ class _Source:
         return data.map_batches(
             partial(_leave_out, known=ray.put(known)),
             batch_format='pyarrow',
-            num_cpus=0,
         )
 
 
@@ -323,8 +323,11 @@ def _leave_out(table: pa.Table, known: Any) -> pa.Table:
 
 
 @contextmanager
-def _started(address: str | None) -> Iterator[None]:
-    """Have Ray running, and end it if it was started for this."""
+def _started(address: str | None, readers: int) -> Iterator[None]:
+    """Have Ray running, and end it if it was started for this.
+
+    Readers mostly wait: on this machine they are let in beside a worker on every CPU.
+    """
     import ray
 
     if ray.is_initialized():
@@ -332,9 +335,11 @@ def _started(address: str | None) -> Iterator[None]:
         return
     # It would tell its makers about the cluster.
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    address = address or os.environ.get('RAY_ADDRESS') or 'local'
     ray.init(
-        address=address or os.environ.get('RAY_ADDRESS') or 'local',
-        include_dashboard=None if address else False,
+        address=address,
+        num_cpus=(os.cpu_count() or 1) + readers if address == 'local' else None,
+        include_dashboard=False if address == 'local' else None,
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
@@ -345,7 +350,7 @@ def _started(address: str | None) -> Iterator[None]:
 
 
 def _share(
-    workers: int | None, threads: int | None, gpus: float | None
+    workers: int | None, threads: int | None, gpus: float | None, readers: int
 ) -> tuple[int, int, float]:
     """Share the CPUs and GPUs that there are among workers.
 
@@ -355,7 +360,8 @@ def _share(
     import ray
 
     there = ray.cluster_resources()
-    num_cpus, num_gpus = int(there.get('CPU', 1)), there.get('GPU', 0.0)
+    num_cpus = max(int(there.get('CPU', 1)) - readers, 1)
+    num_gpus = there.get('GPU', 0.0)
     if gpus is None:
         gpus = 1.0 if num_gpus else 0.0
     if workers is None:

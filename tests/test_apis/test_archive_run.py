@@ -179,7 +179,7 @@ def test_a_run_does_what_is_missing_and_no_more(ray, settings, photographs, tmp_
 
     def predict(**kwargs):
         return predict_to_archive(
-            photographs, out, settings, workers=1, rows_per_file=2, **kwargs
+            photographs, out, settings, workers=1, threads=1, rows_per_file=2, **kwargs
         )
 
     first = predict()
@@ -224,7 +224,7 @@ def test_shards_and_parquet_with_content(ray, settings, photographs, tmp_path):
         out = tmp_path / f'archive-{kind}'
         for expected in (4, 0):
             run = predict_to_archive(
-                tmp_path / f'images.{kind}', out, settings, workers=1
+                tmp_path / f'images.{kind}', out, settings, workers=1, threads=1
             )
             assert run.num_predicted == expected
         rows = rows_of(Archive(out))
@@ -249,7 +249,9 @@ def test_a_worker_that_is_killed_loses_nothing(
 
     monkeypatch.setattr(archive_run, '_Worker', Mortal)
     out = tmp_path / 'archive'
-    run = predict_to_archive(photographs, out, settings, workers=1, rows_per_file=2)
+    run = predict_to_archive(
+        photographs, out, settings, workers=1, threads=1, rows_per_file=2
+    )
     assert marker.exists()
     assert run.num_missing == 0
     paths = [row for path in Archive(out).files for row in pq.read_table(path)['path']]
