@@ -271,9 +271,7 @@ class _Source:
                 include_paths=True,
             ).map_batches(_from_webdataset, batch_format='pyarrow')
         else:
-            data = ray.data.read_parquet(
-                self.files, columns=['path', 'bytes'], num_cpus=0
-            )
+            data = ray.data.read_parquet(self.files, columns=['path', 'bytes'])
         return data.map_batches(
             partial(_leave_out, known=ray.put(known)),
             batch_format='pyarrow',
