@@ -32,7 +32,7 @@ def call(load_tool, monkeypatch):
 
 
 def test_options_reach_the_run(call, capsys):
-    options = '--tile 64x32 --score-thr 0.5 --workers 3 --gpus 0.5 --retry-errors'
+    options = '--tile 128x64 --score-thr 0.5 --workers 3 --gpus 0.5 --retry-errors'
     ((args, kwargs),) = call(
         *('predict_archive.py', 'in', 'a.py', 'b.pth', '--out', 'out'),
         *options.split(),
@@ -43,7 +43,7 @@ def test_options_reach_the_run(call, capsys):
     assert found == {
         'model': 'a.py',
         'weights': 'b.pth',
-        'tile': (64, 32),
+        'tile': (128, 64),
         'score_thr': 0.5,
     }
     assert (kwargs['workers'], kwargs['gpus'], kwargs['retry_errors']) == (3, 0.5, True)
