@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from os.path import commonprefix
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,10 +123,10 @@ def _choose_model(archive: Archive, begin: str | None) -> str:
 
 def _common_folder(paths: Iterable[str]) -> str:
     """Give the deepest folder that holds all paths; '' if there is none."""
-    common: Sequence[str] | None = None
+    common: list[str] | None = None
     for path in paths:
         parts = posixpath.dirname(path).split('/')
-        common = parts if common is None else os.path.commonprefix([common, parts])
+        common = parts if common is None else list(commonprefix([common, parts]))
     return '/'.join(common or [])
 
 
