@@ -6,7 +6,6 @@ and leaves pictures. ``make demo`` runs this; it takes some ten minutes on two c
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 import time
@@ -47,7 +46,6 @@ def main() -> None:
     run('tools/train.py', CONFIG, '--work-dir', str(work_dir))
     checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
     pictures = work_dir / 'pictures'
-    shutil.rmtree(pictures, ignore_errors=True)
     run(
         'tools/test.py',
         CONFIG,
