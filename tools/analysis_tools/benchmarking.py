@@ -45,7 +45,8 @@ def machine(device: str = 'cpu') -> str:
     if device != 'cpu':
         import torch
 
-        parts.append(torch.cuda.get_device_name(device))
+        found = torch.cuda.is_available()
+        parts.append(torch.cuda.get_device_name(device) if found else 'no CUDA GPU')
     return ', '.join(parts)
 
 

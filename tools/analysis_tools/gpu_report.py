@@ -298,27 +298,33 @@ def check_determinism(config: str, size: tuple[int, int], device: str) -> list[d
     return rows
 
 
-def write_report(out: Path, device: str) -> None:
+def write_report(out: Path, device: str, names: list[str]) -> bool:
     """Write report.json and report.md of the files that the steps have left.
 
     Args:
         out: Folder of the files.
         device: Torch device of the steps.
+        names: The steps, which are the names of their files.
+
+    Returns:
+        False if the step equality found something that differs, or failed.
     """
-    steps = {}
-    for log in sorted(out.glob('*.log')):
-        output = log.with_suffix('.json')
+    steps: dict[str, dict] = {}
+    for name in names:
+        log = out / f'{name}.log'
         try:
-            steps[log.stem] = json.loads(output.read_text())
+            steps[name] = json.loads(log.with_suffix('.json').read_text())
         except (OSError, ValueError):
             # The last error; what is indented explains it.
             lines = [line for line in log.read_text().splitlines() if line[:1].strip()]
-            steps[log.stem] = {'failed': lines[-1] if lines else 'it gave no result'}
+            steps[name] = {'failed': lines[-1] if lines else 'it gave no result'}
     report = {'machine': machine(device), 'device': device, 'steps': steps}
     (out / 'report.json').write_text(json.dumps(report, indent=1))
     text = markdown(report)
     (out / 'report.md').write_text(text)
     print(text)
+    rows = steps.get('equality', {'results': []}).get('results', [{'ok': False}])
+    return all(row['ok'] for row in rows)
 
 
 def markdown(report: dict) -> str:
@@ -375,9 +381,11 @@ def main() -> None:
     parser.add_argument('--size', type=parse_size, default='1024x2048')
     parser.add_argument('--config', default='paper', help=', '.join(CONFIGS))
     parser.add_argument('--out', type=Path, help='folder of the files, for write')
+    parser.add_argument('--steps', nargs='*', default=[], help='their names, for write')
     args = parser.parse_args()
     if args.step == 'write':
-        write_report(args.out, args.device)
+        if not write_report(args.out, args.device, args.steps):
+            raise SystemExit('equality: not all is as on the CPU, or it failed')
         return
 
     import torch

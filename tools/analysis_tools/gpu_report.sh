@@ -6,9 +6,11 @@
 #       [--config paper|small] [--minutes 8] [--steps 'equality iabn ...']
 # Needs what training needs (torch, mmcv with its ops, mmdet, this package) and no data;
 # weights are random. FOLDER (work_dirs/gpu_report) gets report.json, report.md, and for
-# each step its json and its log. A step that fails or has no time left is a line of the
-# report, and the others go on. `--device cpu --size 64x128 --config small` tries the
-# script itself.
+# each step its json and its log: a folder that is new, empty, or of a former report. A
+# step that fails or has no time left is a line of the report, and the others go on. The
+# exit status is 1 if the step equality, where it is among the steps, does not say that
+# all is as on the CPU. `--device cpu --size 64x128 --config small` tries the script
+# itself.
 set -uo pipefail
 
 out=work_dirs/gpu_report device=cuda size=1024x2048 config=paper minutes=8
@@ -34,17 +36,42 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+if [[ ! $minutes =~ ^[0-9]{1,6}$ ]]; then
+    echo "--minutes takes a whole number, got $minutes" >&2
+    exit 2
+fi
+for step in $steps; do
+    case $step in
+        equality | iabn | determinism | training | inference | batches) ;;
+        *)
+            echo "there is no step $step" >&2
+            exit 2
+            ;;
+    esac
+done
+
 python=${PYTHON:-python}
 here=$(cd "$(dirname "$0")" && pwd)
-end=$((SECONDS + minutes * 60))
+# 08 is no octal number here.
+end=$((SECONDS + 10#$minutes * 60))
 # From a clone that is not installed, too.
 export PYTHONPATH="$here/../..${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$out" || exit 1
-rm -f "$out"/*.json "$out"/*.log "$out"/report.md
+# Says that the files of these names are ours, also after a run that was killed.
+marker=$out/.gpu_report
+if [ ! -e "$marker" ] && [ -n "$(ls -A "$out")" ]; then
+    echo "$out is not empty and not of a former report: take another --out" >&2
+    exit 2
+fi
+touch "$marker" || exit 1
+rm -f "$out"/report.{json,md} "$out"/{equality,iabn,determinism,inference}.{json,log,part} \
+    "$out"/training_batch*.{json,log,part}
+names=()
 
 # run NAME COMMAND...: what it prints goes into NAME.json, its messages into NAME.log.
 run() {
     local name=$1 left=$((end - SECONDS)) status=0
+    names+=("$name")
     shift
     if [ "$left" -le 0 ]; then
         echo 'no time was left' >"$out/$name.log"
@@ -100,10 +127,7 @@ for step in $steps; do
                 --only 'ours eager' 'ours prepared' 'ours prepared fp16' \
                 'ours prepared bf16' 'panoptic-fpn_r50'
             ;;
-        *)
-            echo "there is no step $step" >&2
-            exit 2
-            ;;
     esac
 done
-exec "$python" "$here/gpu_report.py" write --out "$out" --device "$device"
+exec "$python" "$here/gpu_report.py" write --out "$out" --device "$device" \
+    --steps ${names[@]+"${names[@]}"}
