@@ -69,21 +69,43 @@ def find_checkpoint(work_dir: Path) -> Path:
     )
 
 
-def validation_of(work_dir: Path, iteration: int) -> dict[str, float]:
+def time_of(checkpoint: Path, meta: dict[str, Any], cfg: Config) -> tuple[str, int]:
+    """Say when a checkpoint was written, as the logs of its training count.
+
+    Args:
+        checkpoint (Path): The checkpoint.
+        meta (dict[str, Any]): What it holds about itself.
+        cfg (Config): Its config.
+
+    Returns:
+        tuple[str, int]: 'epoch' or 'iteration', and its number; 0 if it is unknown or
+        no validation can be of that moment.
+    """
+    logger = cfg.get('default_hooks', {}).get('logger') or {}
+    # MMEngine's hook counts epochs unless it is told otherwise.
+    if not logger.get('log_metric_by_epoch', True):
+        return 'iteration', meta.get('iter') or 0
+    if checkpoint.name.startswith('iter_'):
+        # Between epochs: meta has the last one that was finished.
+        return 'epoch', 0
+    return 'epoch', meta.get('epoch') or 0
+
+
+def validation_of(work_dir: Path, step: int) -> dict[str, float]:
     """Read the metrics of a checkpoint from the logs of its training.
 
     Args:
         work_dir (Path): Work folder of a training.
-        iteration (int): The one the checkpoint was written at.
+        step (int): The iteration or epoch that the checkpoint was written at.
 
     Returns:
-        dict[str, float]: Metrics in percent by their keys; empty if it was not
-        validated.
+        dict[str, float]: Metrics in percent by their keys; empty if the logs have no
+        validation of it.
     """
     metrics: dict[str, float] = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for record in read_scalars(path):
-            if 'panoptic/PQ' in record and record.get('step') == iteration:
+            if 'panoptic/PQ' in record and record.get('step') == step:
                 metrics = {key: value for key, value in record.items() if '/' in key}
     return metrics
 
@@ -112,6 +134,23 @@ def describe_data(cfg: Config) -> dict[str, str]:
                 for leaf in leaves(loader['dataset'])
             )
     return lines
+
+
+def origin(meta: dict[str, Any], cfg: Config) -> str:
+    """Say which weights a training began with.
+
+    Args:
+        meta (dict[str, Any]): What its checkpoint holds about itself.
+        cfg (Config): Its config.
+
+    Returns:
+        str: File or address, or 'from scratch'.
+    """
+    start = meta.get('weights_from') or cfg.get('start_from')
+    if not start and not cfg.get('resume'):
+        start = cfg.get('load_from')
+    initial = cfg.model.backbone.get('init_cfg') or {}
+    return str(start or initial.get('checkpoint', 'from scratch'))
 
 
 def header(
@@ -190,8 +229,8 @@ def write_card(
     cfg = checkpoint_config(checkpoint)
     meta = loaded['meta']
     state = find_state_dict(loaded)
-    iteration = meta.get('iter')
-    metrics = validation_of(work_dir, iteration) if iteration else {}
+    unit, step = time_of(checkpoint, meta, cfg)
+    metrics = validation_of(work_dir, step) if step else {}
     data = describe_data(cfg)
     dataset = dataset or data.get('val', 'unknown').partition(' ')[0]
     buffers = ('running_mean', 'running_var', 'num_batches_tracked')
@@ -203,9 +242,6 @@ def write_card(
     classes = meta.get('dataset_meta', {})
     things = ', '.join(classes.get('thing_classes', ())) or 'TODO'
     stuff = ', '.join(classes.get('stuff_classes', ())) or 'TODO'
-    start = cfg.get('load_from') or (cfg.model.backbone.get('init_cfg') or {}).get(
-        'checkpoint', 'from scratch'
-    )
     values = [
         (label, f'{metrics[key]:.2f}')
         for key, label in METRICS.items()
@@ -236,15 +272,15 @@ def write_card(
             [
                 ('trained on', data.get('train', 'TODO')),
                 ('validated on', data.get('val', 'TODO')),
-                ('weights at the start', str(start)),
+                ('weights at the start', origin(meta, cfg)),
             ],
         ),
         '## Results',
-        f'Validation after iteration {iteration}, in percent.\n\n'
+        f'Validation after {unit} {step}, in percent.\n\n'
         + table(('metric', 'value'), values)
         + ('\n\n' + table(('class', 'PQ'), per_class) if per_class else '')
         if values
-        else 'TODO: it was not validated.',
+        else 'TODO: the logs have no validation of it.',
         '## Size and speed',
         table(
             ('', ''),
@@ -289,6 +325,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, help='file to write, such as README.md; default: print it'
     )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='replace a card that is there, and what was filled in',
+    )
     return parser.parse_args()
 
 
@@ -296,6 +337,11 @@ def main() -> None:
     """Write or print the card."""
     args = parse_args()
     try:
+        if args.out and args.out.exists() and not args.overwrite:
+            raise FileExistsError(
+                f'{args.out} exists, and a person may have filled it in: take another '
+                '--out, or --overwrite'
+            )
         checkpoint = args.checkpoint or find_checkpoint(args.work_dir)
         card = write_card(
             args.work_dir, checkpoint, args.license, args.dataset, args.speed

@@ -71,11 +71,11 @@ def main() -> None:
                 # Shown by torchrun, after what the others say when this one is gone.
                 raise
             raise SystemExit(f'error: {error.strerror or error}') from error
-    if args.resume == 'auto':
-        # The checkpoint hook finds the newest whole one, or begins as it would without.
-        cfg.resume, cfg.load_from, cfg.start_from = True, None, cfg.get('load_from')
-    elif args.resume is not None:
-        cfg.resume, cfg.load_from = True, args.resume
+    if args.resume is not None:
+        # Of 'auto' the checkpoint hook finds the newest whole one, or begins as it
+        # would without.
+        found = None if args.resume == 'auto' else args.resume
+        cfg.resume, cfg.load_from, cfg.start_from = True, found, cfg.get('load_from')
     Runner.from_cfg(cfg).train()
 
 

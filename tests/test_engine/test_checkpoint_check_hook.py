@@ -29,7 +29,7 @@ class Count(BaseMetric):
         return dict(images=len(results))
 
 
-def runner(folder, load_from, resume=False):
+def runner(folder, load_from, resume=False, epochs=1):
     loader = dict(
         batch_size=1,
         sampler=dict(type='DefaultSampler', shuffle=False),
@@ -39,7 +39,7 @@ def runner(folder, load_from, resume=False):
         Net(),
         work_dir=str(folder),
         train_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=1),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         test_dataloader=loader,
         test_cfg={},
@@ -52,8 +52,8 @@ def runner(folder, load_from, resume=False):
     )
 
 
-def saved(folder, net):
-    torch.save(dict(state_dict=net.state_dict(), meta={}), folder / 'x.pth')
+def saved(folder, net, **meta):
+    torch.save(dict(state_dict=net.state_dict(), meta=meta), folder / 'x.pth')
     return folder / 'x.pth'
 
 
@@ -99,6 +99,24 @@ def test_training_is_not_resumed_from_another_network(tmp_path):
     hook.after_load_checkpoint(run, torch.load(tmp_path / 'x.pth', weights_only=True))
     with pytest.raises(CheckpointError, match='last.weight'):
         hook.before_train(run)
+
+
+def test_origin_and_terms_of_weights_stay_with_what_is_trained_from_them(tmp_path):
+    first = saved(tmp_path, Net(), license='for academic use')
+    tuned = tmp_path / 'tuned'
+    runner(tuned, first).train()
+    resumed = tmp_path / 'resumed'
+    # A training that is resumed has other weights to load, but began with the same.
+    runner(resumed, tuned / 'epoch_1.pth', resume=True, epochs=2).train()
+    for path in (tuned / 'epoch_1.pth', resumed / 'epoch_2.pth'):
+        meta = torch.load(path, weights_only=False)['meta']
+        assert meta['license'] == 'for academic use'
+        assert meta['weights_from'] == str(first)
+    again = tmp_path / 'again'
+    runner(again, tuned / 'epoch_1.pth').train()
+    meta = torch.load(again / 'epoch_1.pth', weights_only=False)['meta']
+    assert meta['license'] == 'for academic use'
+    assert meta['weights_from'] == str(tuned / 'epoch_1.pth')
 
 
 @pytest.mark.parametrize('command', ['test', 'train'])

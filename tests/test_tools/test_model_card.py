@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
+from mmengine.config import Config
 
 THINGS, STUFF = ('car', 'person'), ('road',)
 
@@ -97,7 +98,66 @@ def test_not_validated_is_said(write_card, work_dir):
         os.remove(log)
     head, body = write_card()
     assert 'model-index' not in head
-    assert 'it was not validated' in body
+    assert 'the logs have no validation of it' in body
+
+
+@pytest.fixture
+def change(work_dir):
+    """Change the config, and what the best checkpoint holds about itself."""
+
+    def _change(options=None, name='best_panoptic_PQ_iter_40.pth', **meta):
+        path = work_dir / 'best_panoptic_PQ_iter_40.pth'
+        checkpoint = torch.load(path, weights_only=True)
+        config = Config.fromstring(checkpoint['meta']['cfg'], '.py')
+        config.merge_from_dict(options or {})
+        checkpoint['meta'].update(meta, cfg=config.pretty_text)
+        path.unlink()
+        torch.save(checkpoint, work_dir / name)
+
+    return _change
+
+
+BY_EPOCH = {'default_hooks.logger.log_metric_by_epoch': True}
+
+
+def test_validation_of_a_training_that_counts_epochs_is_found(write_card, change):
+    change(BY_EPOCH, 'best_panoptic_PQ_epoch_20.pth', epoch=20, iter=700)
+    _, body = write_card()
+    assert 'Validation after epoch 20, in percent' in body
+    assert '| PQ | 40.00 |' in body
+
+
+def test_checkpoint_within_an_epoch_has_no_validation(write_card, change, work_dir):
+    change(BY_EPOCH, 'iter_720.pth', epoch=20, iter=720)
+    _, body = write_card('--checkpoint', work_dir / 'iter_720.pth')
+    assert 'the logs have no validation of it' in body
+
+
+def test_a_card_that_a_person_has_filled_in_stays(write_card, tmp_path):
+    (tmp_path / 'README.md').write_text('mine')
+    with pytest.raises(SystemExit, match=r'README\.md exists.*--overwrite'):
+        write_card()
+    assert (tmp_path / 'README.md').read_text() == 'mine'
+    write_card('--overwrite')
+
+
+@pytest.mark.parametrize(
+    ('options', 'meta', 'origin'),
+    [
+        ({}, {}, 'from scratch'),
+        ({'load_from': 'a.pth'}, {}, 'a.pth'),
+        # As tools/train.py --resume leaves them.
+        ({'load_from': None, 'start_from': 'a.pth', 'resume': True}, {}, 'a.pth'),
+        ({'load_from': 'b.pth', 'resume': True}, {}, 'from scratch'),
+        ({'load_from': 'b.pth', 'resume': True}, {'weights_from': 'a.pth'}, 'a.pth'),
+    ],
+)
+def test_weights_at_the_start_are_not_those_of_a_resume(
+    write_card, change, options, meta, origin
+):
+    change(options, **meta)
+    _, body = write_card()
+    assert f'| weights at the start | {origin} |' in body
 
 
 def test_terms_of_converted_weights_are_passed_on(write_card, work_dir):

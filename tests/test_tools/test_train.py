@@ -75,6 +75,26 @@ def test_options_of_the_command_line_go_into_the_config(monkeypatch, tmp_path):
     assert read_run_config(args).work_dir == 'given'
 
 
+@pytest.mark.parametrize(
+    ('resume', 'load_from'), [(['--resume'], None), (['--resume', 'x.pth'], 'x.pth')]
+)
+def test_a_config_that_is_resumed_keeps_the_weights_it_began_with(
+    monkeypatch, tmp_path, resume, load_from
+):
+    configs = []
+    monkeypatch.setattr(
+        'mmengine.runner.Runner.from_cfg',
+        lambda config: configs.append(config) or Mock(),
+    )
+    options = ['--work-dir', str(tmp_path), *resume, '--cfg-options', 'load_from=a.pth']
+    arguments = ['train.py', str(TOOL.parents[1] / CONFIG), *options]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    runpy.run_path(str(TOOL), run_name='__main__')
+    (config,) = configs
+    assert (config.resume, config.load_from) == (True, load_from)
+    assert config.start_from == 'a.pth'
+
+
 def test_mixed_precision_is_for_every_device(monkeypatch, tmp_path):
     configs = []
     monkeypatch.setattr(

@@ -18,6 +18,9 @@ from mmdet_efficientps.utils.checkpoint_loading import (
 
 from ..bare_model import bare_model
 
+# What a checkpoint has in meta and those that are trained from it have, too.
+INHERITED = ('weights_from', 'license')
+
 
 @HOOKS.register_module()
 class CheckpointCheckHook(Hook):
@@ -28,11 +31,16 @@ class CheckpointCheckHook(Hook):
     in a test and where training is resumed. Where training starts from a checkpoint
     (``load_from``) it is a warning: the last layers may well be meant for other
     classes. If nothing fits it is an error there, too.
+
+    The checkpoints of a training say in ``meta`` where its first weights are from
+    (``weights_from``) and under which terms these are (``license``), however often it
+    is resumed.
     """
 
     def __init__(self) -> None:
         self._misfit: CheckpointError | None = None
         self._any_fits = True
+        self._inherited: dict[str, str] = {}
 
     def before_run(self, runner: Runner) -> None:
         """Check the file, before MMEngine reads it.
@@ -46,7 +54,11 @@ class CheckpointCheckHook(Hook):
             check_checkpoint_file(source)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the checkpoint with the network."""
+        """Compare the checkpoint with the network; note whose weights they are."""
+        meta = checkpoint.get('meta') or {}
+        self._inherited = {key: meta[key] for key in INHERITED if key in meta}
+        if not runner._resume:
+            self._inherited['weights_from'] = str(runner._load_from)
         model = bare_model(runner.model)
         self._misfit = None
         state, expected = find_state_dict(checkpoint), model.state_dict()
@@ -81,6 +93,10 @@ class CheckpointCheckHook(Hook):
             logging.WARNING,
             f'load_from: {self._misfit}\nWhat does not fit starts untrained',
         )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Put origin and terms of the weights into a checkpoint."""
+        checkpoint['meta'].update(self._inherited)
 
     def before_test(self, runner: Runner) -> None:
         """Refuse a checkpoint that does not fit."""
