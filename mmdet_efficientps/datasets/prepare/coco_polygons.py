@@ -8,6 +8,7 @@ Every annotation of a thing class is a segment. The annotations of a stuff class
 the crowd annotations of a thing class, make one segment per image. Where annotations
 overlap, things hide crowds and crowds hide stuff, and within each of the three the
 smaller annotation hides the larger one. Pixels without any label are void (id 0).
+Images without any annotation are not labelled, and left out.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ def prepare_coco_polygons(
     Raises:
         FileNotFoundError: If the labels or the image folder are missing.
         FileExistsError: If ``out`` has something else than panoptic labels.
-        ValueError: If the lists of classes do not fit the labels, or ``out`` is no
-            json or would overwrite an input. Nothing is written then.
+        ValueError: If no image has labels, the lists of classes do not fit them, or
+            ``out`` is no json or would overwrite an input. Nothing is written then.
     """
     src_json, image_dir, out = Path(src_json), Path(image_dir), Path(out)
     check_sources(out, files=[src_json], folders=[image_dir])
@@ -125,7 +126,15 @@ def prepare_coco_polygons(
             if category is not None:
                 annotations[key].append(annotation | {'category_id': category})
     jobs = []
-    for image in source['images']:
+    labelled = set(source['labelled'])
+    images = [image for image in source['images'] if str(image['id']) in labelled]
+    if not images:
+        raise ValueError(
+            f'{src_json} has annotations of none of its images\n'
+            f'{problems.summary()}'.strip()
+        )
+    unlabelled = len(source['images']) - len(images)
+    for image in images:
         png_name = png_name_of(image['file_name'])
         if png_name is None:
             problems.add(
@@ -144,6 +153,8 @@ def prepare_coco_polygons(
     draw = partial(_draw, isthing={c.id: c.isthing for c in classes})
     sources = [src_json, image_dir]
     notes = [f'not listed, without annotations: {", ".join(unused)}'] if unused else []
+    if unlabelled:
+        notes.append(f'not labelled: {unlabelled} images')
     split = Split(out, classes, jobs, draw, problems, sources, notes)
     return convert([split], nproc)
 
@@ -156,8 +167,9 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
         problems (ProblemList): Gets entries that cannot be used.
 
     Returns:
-        dict[str, list[Any]]: The usable entries of images, annotations and categories,
-        and ``ids``, those of all images.
+        dict[str, list[Any]]: The usable entries of images, annotations and categories;
+        ``ids``, those of all images; and ``labelled``, the ids as text of the images
+        that annotations are of, if usable or not.
 
     Raises:
         ValueError: If the file is of another form, lists no image, or ids of images or
@@ -179,6 +191,9 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
             if entry:
                 source[name].append(entry)
     source['ids'] = [i.get('id') for i in lists['images'] if isinstance(i, dict)]
+    source['labelled'] = [
+        str(a.get('image_id')) for a in lists['annotations'] if isinstance(a, dict)
+    ]
     if not source['images']:
         raise ValueError(f'{src_json} lists no images\n{problems.summary()}'.strip())
     for name in ('images', 'categories'):

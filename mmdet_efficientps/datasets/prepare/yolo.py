@@ -4,8 +4,9 @@
 DATA.yaml names the classes and the images of each split: folders, or texts with a path
 in each line. The labels of ``.../images/a.jpg`` are ``.../labels/a.txt``: a line
 ``class x1 y1 x2 y2 ...`` for each object, with coordinates as parts of width and
-height. An image without such a file has no objects. Boxes are named and left out: they
-do not say which pixels are the object's.
+height. An image without such a file is not labelled, and left out; one with an empty
+file has no objects. Boxes are named and left out: they do not say which pixels are the
+object's.
 
 Overlaps are resolved as for COCO polygons: things hide stuff, and the smaller polygon
 hides the larger one.
@@ -74,7 +75,9 @@ def prepare_yolo(
     jobs, unlabelled = [], 0
     for path in images:
         label_path = _label_path(path)
-        unlabelled += not label_path.is_file()
+        if not label_path.is_file():
+            unlabelled += 1
+            continue
         job = image_job(path, root, problems, label_path)
         if job is not None:
             jobs.append(job)
@@ -85,7 +88,7 @@ def prepare_yolo(
         )
     notes = [f'file names of the json are relative to {root}']
     if unlabelled:
-        notes.append(f'without labels, all void: {unlabelled} images')
+        notes.append(f'not labelled: {unlabelled} images')
     draw = partial(
         _draw,
         names=names,
@@ -221,8 +224,6 @@ def _draw(
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Give the lines of a file of labels, none if there is no file."""
-    if not path.is_file():
-        return []
+    """Give the lines of a file of labels that are not empty."""
     text = path.read_bytes().decode('utf-8-sig', errors='replace')
     return [line for line in text.splitlines() if line.strip()]

@@ -188,14 +188,28 @@ def test_result_is_a_panoptic_dataset(source):
     assert sample.gt_sem_seg.sem_seg[0, 0, 0] == 2
 
 
-def test_image_without_annotations_is_all_void(source):
-    source.add_image('empty/c.png')
-    report = source.convert()
-    ids, segments = source.read(1)
-    assert not ids.any()
-    assert not segments
-    assert (source.png_dir / 'empty' / 'c.png').is_file()
-    assert report.num_images == 2
+def test_image_without_annotations_is_left_out_and_counted(source):
+    source.add_image('not_yet.png')
+    # Labelled, if with nothing that can be drawn.
+    source.add(source.add_image('other/ignored.png'), 7, (0, 0, 2, 2))
+    source.add(source.add_image('other/wrong.png'), 'none', (0, 0, 2, 2))
+    report = source.convert(stuff=['road'], ignore=['sky'])
+    assert 'not labelled: 1 images' in report.summary()
+    content = json.loads(source.out.read_text())
+    names = ['a.b.jpg', 'other/ignored.png', 'other/wrong.png']
+    assert [image['file_name'] for image in content['images']] == names
+    for number in (1, 2):
+        ids, segments = source.read(number)
+        assert not ids.any()
+        assert not segments
+    assert len(report.problems) == 1
+
+
+def test_labels_of_no_image_are_refused(source):
+    source.content['annotations'] = []
+    with pytest.raises(ValueError, match='has annotations of none of its images'):
+        source.convert()
+    assert not source.out.exists()
 
 
 def test_annotation_without_visible_pixel_is_dropped_and_counted(source):
@@ -234,7 +248,7 @@ def test_classes_that_do_not_fit_are_refused(source, lists, message):
 
 
 def test_images_of_one_stem_are_refused(source):
-    source.add_image('a.b.png')
+    source.add(source.add_image('a.b.png'), 5, (0, 0, 5, 5))
     with pytest.raises(ValueError, match=r"\['a\.b\.png'\]"):
         source.convert()
 
@@ -243,7 +257,8 @@ def test_images_of_one_stem_are_refused(source):
 def spoilt(source):
     """The source with more photographs that have a problem each, and a stray label."""
     for name in ('gone', 'broken', 'short', 'size', 'twice'):
-        source.add_image(f'{name}.jpg', (WIDTH, 9) if name == 'size' else (WIDTH, 10))
+        size = (WIDTH, 9) if name == 'size' else (WIDTH, 10)
+        source.add(source.add_image(f'{name}.jpg', size), 5, (0, 0, 5, 5))
     (source.images / 'gone.jpg').unlink()
     (source.images / 'broken.jpg').write_bytes(b'')
     whole = (source.images / 'short.jpg').read_bytes()
@@ -438,7 +453,7 @@ def test_image_of_windows_is_missing_and_not_written_over(source):
 )
 def test_own_names_of_images_are_kept(source, names):
     for name in names:
-        source.add_image(name)
+        source.add(source.add_image(name), 5, (0, 0, 5, 5))
     assert not source.convert().problems
     content = json.loads(source.out.read_text())
     assert [i['file_name'] for i in content['images']] == ['a.b.jpg', *names]
@@ -558,18 +573,18 @@ def test_ids_that_occur_twice_are_refused(source, kind):
 
 
 def test_only_what_changed_is_drawn_again(source):
-    source.add_image('b.jpg')
+    source.add(source.add_image('b.jpg'), 7, (0, 0, 20, 3))
     source.convert()
     old = {path.name: path.stat().st_mtime_ns for path in source.png_dir.iterdir()}
     first = source.out.read_text()
     report = source.convert()
     assert source.out.read_text() == first
-    assert report.segments == {'person': 2, 'road': 1, 'sky': 1}
+    assert report.segments == {'person': 2, 'road': 1, 'sky': 2}
     new = {path.name: path.stat().st_mtime_ns for path in source.png_dir.iterdir()}
     assert new == old
 
-    source.add(1, 7, (0, 0, 20, 10))
-    assert source.convert().segments['sky'] == 2
+    source.add(1, 0, (0, 5, 20, 10))
+    assert source.convert().segments['road'] == 2
     new = {path.name: path.stat().st_mtime_ns for path in source.png_dir.iterdir()}
     assert new['a.b.png'] == old['a.b.png']
     assert new['b.png'] != old['b.png']

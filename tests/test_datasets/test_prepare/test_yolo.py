@@ -96,18 +96,18 @@ def test_images_of_a_list_and_another_split(source):
     assert len(source.scene.check(source.out)['images']) == 1
 
 
-def test_image_without_labels_is_void(source):
+def test_image_without_labels_is_left_out_and_one_without_objects_is_void(source):
     source.write('a')
     source.write('b').unlink()
     source.write('c').write_text('')
     report = source.convert()
-    assert 'without labels, all void: 1 images' in report.summary()
+    assert 'not labelled: 1 images' in report.summary()
     assert not report.problems
-    segments = [
-        len(a['segments_info'])
+    segments = {
+        a['file_name']: len(a['segments_info'])
         for a in json.loads(source.out.read_text())['annotations']
-    ]
-    assert segments == [4, 0, 0]
+    }
+    assert segments == {'a.png': 4, 'c.png': 0}
 
 
 def test_images_without_any_labels_are_refused(source):
