@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_STORED, ZipFile
@@ -47,7 +48,8 @@ def write_cvat_masks(
     out = Path(out)
     check_file_name(out, '.zip')
     for name in classes.names:
-        if name == BACKGROUND or ':' in name or '\n' in name:
+        # CVAT strips lines, and passes over those that begin with #.
+        if name in ('', BACKGROUND) or re.search(r'^[#\s]|:|[\r\n]|\s$', name):
             raise ValueError(
                 f'CVAT cannot have a class {name!r} in this format: rename it'
             )
@@ -93,6 +95,7 @@ def _problem(image: LabelledImage, is_taken: bool) -> str:
     if len(image.segments) > MAX_OBJECTS:
         return f'image with more segments than CVAT has colors for, {MAX_OBJECTS}'
     name = image.name
-    if '\n' in name or name.startswith(('/', '#')) or '..' in PurePosixPath(name).parts:
+    # The list of images is read as labelmap.txt is.
+    if re.search(r'^[#/\s]|[\r\n]', name) or '..' in PurePosixPath(name).parts:
         return 'name that an archive for CVAT cannot have'
     return ''

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,14 @@ def write_label_studio(
 
     Raises:
         FileExistsError: If one of the files is there.
-        ValueError: If ``out`` is no json.
+        ValueError: If ``out`` is no json, or the name of a class cannot be written.
     """
+    for name in classes.names:
+        if re.search(r'[\x00-\x1f\ufffe\uffff]', name):
+            raise ValueError(
+                f'XML cannot have a class {name!r}, for its control character: rename '
+                'it'
+            )
     out = Path(out)
     interface = out.with_suffix('.xml')
     check_file_name(out, '.json')

@@ -2,8 +2,10 @@
 """What is exported comes back by the converters as the same segments."""
 
 import json
+import re
 import sys
 import zipfile
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from scipy.ndimage import gaussian_filter
 
 from mmdet_efficientps.datasets.export import (
     LabelledImage,
+    write_coco_masks,
     write_coco_polygons,
     write_cvat_masks,
+    write_label_studio,
 )
 from mmdet_efficientps.datasets.prepare import (
     prepare_coco_polygons,
@@ -281,6 +285,39 @@ def test_options_of_other_formats_are_refused(export, capsys):
         assert f'{option[0]} is for --format' in capsys.readouterr().err
 
 
+ODD_NAMES = ['"quoted"', "it's", '<b>&amp;', 'a#b, c', 'ö 🚗', '[1]']
+
+
+def test_names_of_classes_come_back_whatever_is_in_them(tmp_path):
+    classes = PanopticClasses.from_categories(
+        {'id': k, 'name': name, 'isthing': 0}
+        for k, name in enumerate(ODD_NAMES, start=1)
+    )
+    ids = np.arange(24).reshape(4, 6) // 4 + 1
+    segments = [{'id': k, 'category_id': k} for k in range(1, 7)]
+    image = LabelledImage('a.jpg', ids, segments)
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    Image.new('RGB', (6, 4)).save(photos / 'a.jpg')
+    write_coco_masks(tmp_path / 'coco.json', classes, [image])
+    write_cvat_masks(tmp_path / 'cvat.zip', classes, [image])
+    write_label_studio(tmp_path / 'tasks.json', classes, [image])
+    interface = ElementTree.parse(tmp_path / 'tasks.xml')
+    assert [label.get('value') for label in interface.iter('Label')] == ODD_NAMES
+    tasks = json.loads((tmp_path / 'tasks.json').read_text())
+    tasks[0]['annotations'] = tasks[0].pop('predictions')
+    (tmp_path / 'tasks.json').write_text(json.dumps(tasks))
+    for convert, source in (
+        (prepare_coco_polygons, tmp_path / 'coco.json'),
+        (prepare_label_studio, tmp_path / 'tasks.json'),
+        (prepare_cvat_masks, unpack(tmp_path / 'cvat.zip')),
+    ):
+        out = tmp_path / f'out/{source.stem}.json'
+        (report,) = convert(source, image_dir=photos, out=out, stuff=ODD_NAMES)
+        assert not report.problems
+        assert report.segments == dict.fromkeys(ODD_NAMES, 1)
+
+
 def test_what_cvat_cannot_have_is_said(tmp_path):
     classes = PanopticClasses.from_categories(CATEGORIES)
     ids = np.arange(300, dtype=np.int32).reshape(15, 20)
@@ -292,9 +329,17 @@ def test_what_cvat_cannot_have_is_said(tmp_path):
     twin = LabelledImage('a.png', one.ids, one.segments)
     with pytest.raises(ValueError, match=r'a\.png: image whose name'):
         write_cvat_masks(tmp_path / 'a.zip', classes, [one, twin])
-    wrong = PanopticClasses.from_categories([CATEGORIES[0] | {'name': 'a:b'}])
-    with pytest.raises(ValueError, match="class 'a:b'"):
-        write_cvat_masks(tmp_path / 'a.zip', wrong, [one])
+    for name in ('a:b', '#1 road', ' car', 'car ', 'a\rb', 'background'):
+        wrong = PanopticClasses.from_categories([CATEGORIES[0] | {'name': name}])
+        with pytest.raises(ValueError, match=re.escape(f'class {name!r}')):
+            write_cvat_masks(tmp_path / 'a.zip', wrong, [one])
+    for name in ('#a.jpg', ' a.jpg', 'a\rb.jpg'):
+        wrong = LabelledImage(name, one.ids, one.segments)
+        with pytest.raises(ValueError, match='name that an archive for CVAT cannot'):
+            write_cvat_masks(tmp_path / 'a.zip', classes, [wrong])
+    wrong = PanopticClasses.from_categories([CATEGORIES[0] | {'name': 'a\x1fb'}])
+    with pytest.raises(ValueError, match='control character'):
+        write_label_studio(tmp_path / 'a.json', wrong, [one])
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match='must be 0 or more'):
         write_coco_polygons(tmp_path / 'a.json', classes, [one], tolerance=-1)
