@@ -2,7 +2,8 @@
 # Test under Slurm, in as many processes as there are GPUs.
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]
 # GPUS (8), GPUS_PER_NODE (8) and CPUS_PER_TASK (5) size the job; SRUN_ARGS are further
-# arguments of srun. With GPUS_PER_NODE=0 the GPUS processes compute on the CPU.
+# arguments of srun. With GPUS_PER_NODE=0 the GPUS processes compute on the CPU. They
+# meet at MASTER_PORT, by default one that the number of the job gives.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]" >&2

@@ -59,6 +59,9 @@ def join_processes(cfg: Config) -> int:
             'leave --launcher out for one'
         )
     rank, local_rank, world_size = (int(os.environ[name]) for name in names)
+    if cfg.launcher == 'slurm':
+        # MMEngine takes it, too, unless dist_cfg has a port.
+        os.environ.setdefault('MASTER_PORT', str(_slurm_port()))
     if torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         if local_rank >= gpus:
@@ -87,6 +90,15 @@ def join_processes(cfg: Config) -> int:
         wrapper |= cfg.get('model_wrapper_cfg') or {}
         cfg.model_wrapper_cfg = wrapper | dict(device_ids=None)
     return rank
+
+
+def _slurm_port() -> int:
+    """A port that other jobs, and other steps of this one, are unlikely to have."""
+    job, step = (
+        int(os.environ.get(name) or 0) for name in ('SLURM_JOB_ID', 'SLURM_STEP_ID')
+    )
+    # Below those that systems hand out themselves.
+    return 20000 + (8 * job + step) % 10000
 
 
 def _first_host(launcher: str) -> str:

@@ -14,7 +14,8 @@ from mmdet_efficientps.engine.processes import _VARIABLES
 @pytest.fixture
 def joined(monkeypatch):
     """An environment that no launcher has made; gives what processes are joined by."""
-    for name in (*sum(_VARIABLES.values(), ()), 'MASTER_ADDR', 'MASTER_PORT'):
+    others = ('MASTER_ADDR', 'MASTER_PORT', 'SLURM_JOB_ID', 'SLURM_STEP_ID')
+    for name in (*sum(_VARIABLES.values(), ()), *others):
         monkeypatch.setenv(name, '')
         monkeypatch.delenv(name)
     calls = []
@@ -84,7 +85,31 @@ def test_processes_of_slurm_meet_at_the_first_machine(joined, monkeypatch, tmp_p
         monkeypatch.setenv(name, value)
     monkeypatch.setenv('SLURM_NODELIST', 'n[3-4]')
     assert join_processes(Config(dict(launcher='slurm'))) == 1
-    assert joined == [('gloo', ['1', '0', '2', 'n3', '29500'], dict(timeout=None))]
+    assert joined == [('gloo', ['1', '0', '2', 'n3', '20000'], dict(timeout=None))]
+
+
+@pytest.mark.parametrize('has_gpu', [False, True])
+def test_jobs_and_steps_of_slurm_have_ports_of_their_own(joined, monkeypatch, has_gpu):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setenv('MASTER_ADDR', 'there')
+    for name, value in zip(_VARIABLES['slurm'], '102', strict=True):
+        monkeypatch.setenv(name, value)
+
+    def port(job, step):
+        monkeypatch.setenv('SLURM_JOB_ID', job)
+        monkeypatch.setenv('SLURM_STEP_ID', step)
+        monkeypatch.delenv('MASTER_PORT', raising=False)
+        join_processes(Config(dict(launcher='slurm')))
+        return int(os.environ['MASTER_PORT'])
+
+    ports = [port(*place) for place in (('71234', '0'), ('71234', '1'), ('71235', '0'))]
+    assert len(set(ports)) == 3
+    assert all(1024 <= number < 32768 for number in ports)
+    assert port('71234', '0') == ports[0]
+    monkeypatch.setenv('MASTER_PORT', '7')
+    join_processes(Config(dict(launcher='slurm')))
+    assert os.environ['MASTER_PORT'] == '7'
 
 
 def test_a_process_without_a_gpu_of_its_own_is_refused(joined, monkeypatch):
