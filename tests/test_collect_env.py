@@ -1,10 +1,44 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import configparser
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 
 from mmdet_efficientps import collect_env as module
+
+ROOT = Path(__file__).parents[1]
+
+
+def extras():
+    """Names of the packages of each extra, but for those that only tests need."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg', encoding='utf-8')
+    found = {
+        extra: re.findall(r'^[\w-]+', text, re.M)
+        for extra, text in config['options.extras_require'].items()
+    }
+    del found['tests']
+    return found
+
+
+def test_every_optional_package_is_listed():
+    text = (ROOT / 'requirements/optional.txt').read_text(encoding='utf-8')
+    pinned = set(re.findall(r'^[\w-]+', text, re.M))
+    training = (ROOT / 'docs/training.md').read_text(encoding='utf-8')
+    backends = set(re.findall(r'VisBackend` \| `pip install ([\w-]+)`', training))
+    assert len(backends) == 3
+    assert {'ray', 'gradio'} <= pinned
+    assert set().union(pinned, backends, *extras().values()) <= set(module.OPTIONAL)
+
+
+def test_every_extra_is_in_the_instructions():
+    text = (ROOT / 'docs/install.md').read_text(encoding='utf-8')
+    assert set(re.findall(r"^\| `pip install '\.\[(\w+)\]'` \|", text, re.M)) == set(
+        extras()
+    )
 
 
 @pytest.fixture
