@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 
-from mmdet_efficientps.utils import ProblemList, check_output
+from mmdet_efficientps.utils import ProblemList, check_output, num_processors
 
 from .archive import Archive, error_row, result_row, rows_to_table
 from .image_inputs import IMAGE_SUFFIXES, InputImage, decode_image, list_images
@@ -336,7 +336,7 @@ def _started(address: str | None, readers: int) -> Iterator[None]:
     address = address or os.environ.get('RAY_ADDRESS') or 'local'
     ray.init(
         address=address,
-        num_cpus=(os.cpu_count() or 1) + readers if address == 'local' else None,
+        num_cpus=num_processors() + readers if address == 'local' else None,
         include_dashboard=False if address == 'local' else None,
         logging_level=logging.ERROR,
         log_to_driver=False,
