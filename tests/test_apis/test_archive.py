@@ -165,6 +165,11 @@ def test_the_network_must_be_named_if_there_are_several(archive, tmp_path):
         (['s3://d/a/1.jpg', 's3://d/b/1.jpg'], None, ['a/1.jpg', 'b/1.jpg']),
         (['/d/a/1.jpg'], None, ['1.jpg']),
         (['/d/a/1.jpg'], '/d/', ['a/1.jpg']),
+        (['/tmp/a/1.jpg', '/mnt/1.jpg'], None, ['tmp/a/1.jpg', 'mnt/1.jpg']),
+        (['s3://one/1.jpg', 's3://two/1.jpg'], None, ['one/1.jpg', 'two/1.jpg']),
+        (['s3://one/1.jpg', 's3://two/1.jpg'], 's3://', ['one/1.jpg', 'two/1.jpg']),
+        (['s3://one/1.jpg', 'gs://one/1.jpg'], None, ['s3/one/1.jpg', 'gs/one/1.jpg']),
+        (['a/1.jpg', '/d/1.jpg'], None, ['a/1.jpg', 'd/1.jpg']),
     ],
 )
 def test_images_are_named_below_what_they_have_in_common(
@@ -174,6 +179,8 @@ def test_images_are_named_below_what_they_have_in_common(
     archive_to_coco(archive.folder, tmp_path / 'coco', root=root)
     content = json.loads((tmp_path / 'coco/panoptic.json').read_text())
     assert [image['id'] for image in content['images']] == names
+    pngs = [entry['file_name'] for entry in content['annotations']]
+    assert pngs == [f'{name}.png' for name in names]
 
 
 def test_what_cannot_be_named_is_refused(archive, tmp_path):
