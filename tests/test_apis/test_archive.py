@@ -53,6 +53,7 @@ def test_what_was_written_is_done_for_its_network(archive):
     write(archive, row('/a.jpg'), error_row('/b.jpg', 'm', ValueError('bad')))
     write(archive, row('/c.jpg', model='other'))
     assert archive.done('m').to_pylist() == ['/a.jpg', '/b.jpg']
+    assert archive.done('m', with_errors=False).to_pylist() == ['/a.jpg']
     assert archive.done('none').to_pylist() == []
     assert archive.models() == {'m': 2, 'other': 1}
     assert PanopticClasses.from_categories(archive.categories('other')) == CLASSES
