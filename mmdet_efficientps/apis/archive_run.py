@@ -410,7 +410,7 @@ def _read_tars(table: pa.Table) -> Iterator[pa.Table]:
                         row = {'path': f'{file}/{part.name}', 'bytes': content.read()}
                         yield pa.Table.from_pylist([row], schema=schema)
                     # It would remember all parts.
-                    tar.members = []
+                    tar.members = []  # type: ignore[attr-defined]
         except tarfile.TarError as error:
             raise tarfile.ReadError(f'{file} is cut off: {error}') from error
 
