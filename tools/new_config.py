@@ -14,13 +14,13 @@ Example::
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from mmdet_efficientps.apis.fitted_settings import MODEL_SIZES, parse_memory
 from mmdet_efficientps.apis.new_config import make_config
 from mmdet_efficientps.datasets.fingerprint import DataFiles
 from mmdet_efficientps.structures.panoptic import default_png_folder
+from mmdet_efficientps.utils import num_processors
 
 
 def memory(text: str) -> float:
@@ -94,7 +94,7 @@ def parse_args() -> argparse.Namespace:
         '--seed', type=int, default=0, help='seed of --val-fraction, default: 0'
     )
     parser.add_argument(
-        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+        '--nproc', type=int, default=num_processors(), help='number of processes'
     )
     args = parser.parse_args()
     if args.iters is not None and args.iters < 2:

@@ -13,7 +13,7 @@ Exit status: 1 if something could not be predicted, 2 for a wrong command.
 import argparse
 
 from mmdet_efficientps.apis.archive import TakenOverError
-from mmdet_efficientps.apis.archive_run import predict_to_archive
+from mmdet_efficientps.apis.archive_run import WorkersFailedError, predict_to_archive
 from mmdet_efficientps.apis.command_line import add_network_arguments, network_settings
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
@@ -87,7 +87,7 @@ def main() -> None:
         )
     except (
         *(CheckpointError, ImportError, OSError, TakenOverError, TypeError),
-        ValueError,
+        *(ValueError, WorkersFailedError),
     ) as error:
         raise SystemExit(f'error: {error}') from error
     except KeyboardInterrupt:

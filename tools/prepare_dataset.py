@@ -4,7 +4,6 @@
 import argparse
 import inspect
 import io
-import os
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +15,7 @@ from mmdet_efficientps.datasets.prepare import ConversionReport
 from mmdet_efficientps.datasets.prepare.idd import LABEL_SIZE
 from mmdet_efficientps.datasets.prepare.vistas import PANOPTIC_JSON
 from mmdet_efficientps.testing import toy_city
-from mmdet_efficientps.utils import ProblemList
+from mmdet_efficientps.utils import ProblemList, num_processors
 
 
 def with_class_lists(run: Callable[..., list[ConversionReport]]) -> Callable:
@@ -73,7 +72,7 @@ def add_kind(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+        '--nproc', type=int, default=num_processors(), help='number of processes'
     )
     parser.set_defaults(run=run)
     return parser

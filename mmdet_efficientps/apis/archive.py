@@ -186,11 +186,12 @@ class Archive:
                 path.unlink()
         return dropped
 
-    def done(self, model: str) -> pa.Array:
-        """List the images that have a row, be it an error.
+    def done(self, model: str, with_errors: bool = True) -> pa.Array:
+        """List the images that have a row.
 
         Args:
             model (str): Hash of the network.
+            with_errors (bool): Whether a row with an error counts. Defaults to True.
 
         Returns:
             pa.Array: Their paths, (N, ), string.
@@ -200,8 +201,11 @@ class Archive:
 
         found = [pa.chunked_array([], pa.string())]
         for path in self.files:
-            table = _read_table(path, ['path', 'model'])
-            found.append(table.filter(pc.equal(table['model'], model))['path'])
+            table = _read_table(path, ['path', 'model', 'error'])
+            wanted = pc.equal(table['model'], model)
+            if not with_errors:
+                wanted = pc.and_(wanted, pc.is_null(table['error']))
+            found.append(table.filter(wanted)['path'])
         chunks = [chunk for column in found for chunk in column.chunks]
         return pa.concat_arrays([pa.array([], pa.string()), *chunks])
 

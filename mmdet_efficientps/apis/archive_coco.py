@@ -29,8 +29,10 @@ def archive_to_coco(
     """Write the predictions of an archive in COCO's panoptic format.
 
     ``panoptic/<name>.png`` and then ``panoptic.json``, as ``tools/predict.py`` leaves
-    them. An image is named by its path below what all have in common. In memory are
-    the names of the images, but no segments and few PNGs.
+    them. An image is named by its path below what all have in common; if that is
+    nothing, by the whole path without ``/`` before it, or the address as
+    ``s3/bucket/1.jpg``. In memory are the names of the images, but no segments and few
+    PNGs.
 
     Args:
         folder (str | Path): The archive.
@@ -137,4 +139,5 @@ def _name(path: str, root: str) -> str:
         raise ValueError(
             f'{path} is not below {root}: give a folder by --root that holds all images'
         )
-    return path[len(start) :]
+    # An id is a relative path, even if no more is in common than / or s3://.
+    return path[len(start) :].replace('://', '/', 1).lstrip('/')

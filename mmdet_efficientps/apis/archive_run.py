@@ -11,20 +11,22 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import pickle
+import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
 
-from mmdet_efficientps.utils import ProblemList, check_output
+from mmdet_efficientps.utils import ProblemList, check_output, num_processors
 
-from .archive import Archive, error_row, result_row, rows_to_table
+from .archive import Archive, TakenOverError, error_row, result_row, rows_to_table
 from .image_inputs import IMAGE_SUFFIXES, InputImage, decode_image, list_images
 from .panoptic_inferencer import PanopticInferencer
 from .prediction_run import show_progress
@@ -39,6 +41,10 @@ _RETRIES = 3
 _FAILED_TASKS = 8
 # Of images that come with their content: what a worker is given at once, in bytes.
 _CONTENT_PER_TASK = 16 * 2**20
+
+
+class WorkersFailedError(RuntimeError):
+    """Ray has given up: workers do not start, or fail time after time."""
 
 
 @dataclass
@@ -105,12 +111,15 @@ def predict_to_archive(
     Raises:
         FileNotFoundError: If there is nothing to predict.
         ImportError: If Ray is not installed.
+        OSError: If the archive cannot be written.
         TakenOverError: If another run begins to write there.
         ValueError: If an argument or a list is not what it should be, or the archive
             would be in the folder of the images.
+        WorkersFailedError: If Ray has given up.
     """
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError as error:
         raise ImportError(
             'archives need Ray Data: pip install "mmdet_efficientps[archive]"'
@@ -127,31 +136,39 @@ def predict_to_archive(
     inferencer = PanopticInferencer(**settings, device='cpu')
     model = inferencer.fingerprint()
     del inferencer
-    run = archive.begin()
     done = ArchiveRun(damaged=archive.set_aside_damaged())
-    if retry_errors:
-        archive.drop_errors(model)
-    known = archive.done(model)
-    if source.paths is not None:
-        total = len(source.paths)
+    total = None if source.paths is None else len(source.paths)
+    source.leave_out(archive.done(model, with_errors=not retry_errors))
+    if source.is_done:
+        done.num_known, done.num_missing = total or 0, 0
+        return done
+    # Content is read by tasks of their own, which need a CPU that no worker has.
+    readers = 0 if total is not None else 1
+    with _started(address, readers):
+        workers, threads, gpus = _share(workers, threads, gpus, readers, _computers())
+        # What can be wrong with the command was checked: now others may be ended.
+        run = archive.begin()
+        if retry_errors:
+            archive.drop_errors(model)
+        # They may have written something since.
+        known = archive.done(model)
         source.leave_out(known)
-        done.num_known = total - len(source.paths)
-        if not len(source.paths):
+        if source.paths is None:
+            done.num_known = len(known)
+        else:
+            done.num_known = (total or 0) - len(source.paths)
+        if source.is_done:
             done.num_missing = 0
             return done
-    else:
-        total, done.num_known = None, len(known)
-    # Content is read by tasks of their own, which need a CPU that no worker has.
-    readers = 0 if source.paths is not None else 1
-    with _started(address, readers):
-        workers, threads, gpus = _share(workers, threads, gpus, readers)
         context = ray.data.DataContext.get_current()
         # There is one bar, ours. Of plans it tells in its log; failures are errors.
         context.enable_progress_bars = False
         logging.getLogger('ray.data').setLevel(logging.ERROR)
         context.target_max_block_size = _CONTENT_PER_TASK
         # What such a task had can be counted only where the input has been.
-        context.max_errored_blocks = _FAILED_TASKS if source.paths is not None else 0
+        context.max_errored_blocks = 0 if total is None else _FAILED_TASKS
+        # Without it the message of the exception is lost.
+        context.raise_original_map_exception = True
         # Ray 2.60 says to name them otherwise, and has no other name for this one.
         warnings.filterwarnings('ignore', '.*ray_remote_args', module=__name__)
         written = source.dataset(known, rows_per_file).map_batches(
@@ -168,13 +185,23 @@ def predict_to_archive(
             # One that dies is started again, as often as it dies.
             max_task_retries=_RETRIES,
         )
-        with show_progress(total, done.num_known) as advance:
-            for row in written.iter_rows():
-                _check_shared(archive.folder / row['file'])
-                done.num_predicted += row['rows']
-                advance(row['rows'])
-                for path, text in zip(row['failed'], row['errors'], strict=True):
-                    done.problems.add(text.replace(f'{path} ', '', 1), path)
+        try:
+            with show_progress(total, done.num_known) as advance:
+                for row in written.iter_rows():
+                    if row['stopped'] is not None:
+                        raise pickle.loads(row['stopped'])
+                    _check_shared(archive.folder / row['file'])
+                    done.num_predicted += row['rows']
+                    advance(row['rows'])
+                    for path, text in zip(row['failed'], row['errors'], strict=True):
+                        done.problems.add(text.replace(f'{path} ', '', 1), path)
+        except RayError as error:
+            # The last line of a traceback from another process says what it was.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise WorkersFailedError(
+                f'the workers failed: {reason.strip()}\nThe same command goes on with '
+                f'what is in {archive.folder}'
+            ) from error
     if source.paths is not None:
         source.leave_out(archive.done(model))
         done.num_missing = len(source.paths)
@@ -199,11 +226,21 @@ class _Source:
             self._take(_read_list(Path(inputs)), inputs)
         elif suffix in ('.parquet', '.tar'):
             self.files = _match(inputs)
-            if not self.is_tar:
+            if self.is_tar:
+                _check_tars(self.files)
+            else:
                 self._take_parquet(inputs)
         else:
             # What is in the archive is none of the images.
-            self._take([str(path) for _, path in list_images(inputs, out)], inputs)
+            found = [path for _, path in list_images(inputs, out)]
+            for path in found:
+                if not _is_image(path.name):
+                    raise ValueError(
+                        f'{path} does not end as an image does: give images, lists of '
+                        'paths (.txt or .parquet), or images as .parquet or .tar; '
+                        'a .txt may name images with any ending'
+                    )
+            self._take([str(path) for path in found], inputs)
             self.files = self.paths.to_pylist() if self.paths is not None else []
 
     def _take(self, paths: Sequence[str], inputs: str | Path) -> None:
@@ -215,26 +252,29 @@ class _Source:
         self.paths = pa.array(places, pa.string()).unique()
 
     def _take_parquet(self, inputs: str | Path) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        columns = {file: _check_parquet(file) for file in self.files}
+        first = self.files[0]
+        for file in self.files:
+            if columns[file] != columns[first]:
+                raise ValueError(
+                    f'{file} has {columns[file]} and {first} has {columns[first]}: '
+                    'they cannot be read together'
+                )
+        if 'bytes' in columns[first]:
+            return
         paths: list[str] = []
         for file in self.files:
-            try:
-                schema = pq.read_schema(file)
-            except pa.ArrowInvalid as error:
-                raise ValueError(f'{file} is no parquet file: {error}') from error
-            if 'path' not in schema.names:
-                raise ValueError(
-                    f"{file} has no column 'path', the path of each image; it has "
-                    f'{", ".join(schema.names)}'
-                )
-            if 'bytes' in schema.names:
-                return
             folder = Path(file).parent
             column = pq.read_table(file, columns=['path'])['path']
             paths += [_below(folder, path) for path in column.to_pylist()]
         self._take(paths, inputs)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is known that no image is left."""
+        return self.paths is not None and not len(self.paths)
 
     def leave_out(self, known: pa.Array) -> None:
         """Leave out images that have a row, if they are known."""
@@ -264,12 +304,11 @@ class _Source:
                 ]
             )
         if self.is_tar:
-            data = ray.data.read_webdataset(
-                self.files,
-                decoder=None,
-                fileselect=[f'*{suffix}' for suffix in IMAGE_SUFFIXES],
-                include_paths=True,
-            ).map_batches(_from_webdataset, batch_format='pyarrow')
+            # A task for each. Ray's own reader takes names apart at their first dot.
+            tars = [pa.table({'tar': [file]}) for file in self.files]
+            data = ray.data.from_arrow(tars).map_batches(
+                _read_tars, batch_format='pyarrow'
+            )
         else:
             data = ray.data.read_parquet(self.files, columns=['path', 'bytes'])
         return data.map_batches(
@@ -298,26 +337,92 @@ def _read_list(file: Path) -> list[str]:
     return [_below(file.parent, line.strip()) for line in lines if line.strip()]
 
 
-def _from_webdataset(table: pa.Table) -> pa.Table:
-    """Give ``path`` and ``bytes`` of samples that have a column for each suffix."""
+def _check_parquet(file: str) -> dict[str, str]:
+    """Check the columns of a parquet file, and give the types of those that count."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        opened = pq.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f'{file} is no parquet file: {error}') from error
+    with opened:
+        schema = opened.schema_arrow
+        if 'path' not in schema.names:
+            raise ValueError(
+                f"{file} has no column 'path', the path of each image; it has "
+                f'{", ".join(schema.names)}'
+            )
+        kinds = {
+            'path': ('string', 'large_string'),
+            'bytes': ('binary', 'large_binary'),
+        }
+        columns = {
+            name: str(schema.field(name).type) for name in kinds if name in schema.names
+        }
+        for name, kind in columns.items():
+            if kind not in kinds[name]:
+                raise ValueError(
+                    f"{file} has {kind} in its column '{name}', must be "
+                    f'{kinds[name][0]}'
+                )
+        for batch in opened.iter_batches(columns=['path']):
+            if batch.column(0).null_count:
+                raise ValueError(
+                    f"{file} has a row without a path: each needs one in column 'path'"
+                )
+    return columns
+
+
+def _is_image(name: str) -> bool:
+    """Whether a file is an image by its name; those that systems hide are none."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
+
+
+def _check_tars(files: Sequence[str]) -> None:
+    """Check that there is an image in each; that is known at the first."""
+    for file in files:
+        try:
+            with tarfile.open(file) as tar:
+                found = any(part.isreg() and _is_image(part.name) for part in tar)
+        except tarfile.TarError as error:
+            raise ValueError(f'{file} is no tar file, or cut off: {error}') from error
+        if not found:
+            raise ValueError(
+                f'there is no image in {file}: names end in one of '
+                f'{", ".join(IMAGE_SUFFIXES)}'
+            )
+
+
+def _read_tars(table: pa.Table) -> Iterator[pa.Table]:
+    """Give ``path`` and ``bytes`` of each image in files, which may be large."""
     import pyarrow as pa
 
-    rows = [
-        {'path': f'{row["path"]}/{row["__key__"]}.{name}', 'bytes': content}
-        for row in table.to_pylist()
-        for name, content in row.items()
-        if f'.{name.lower()}' in IMAGE_SUFFIXES and content is not None
-    ]
     schema = pa.schema([('path', pa.string()), ('bytes', pa.binary())])
-    return pa.Table.from_pylist(rows, schema=schema)
+    for file in table['tar'].to_pylist():
+        try:
+            with tarfile.open(file) as tar:
+                for part in tar:
+                    wanted = part.isreg() and _is_image(part.name)
+                    content = tar.extractfile(part) if wanted else None
+                    if content is not None:
+                        row = {'path': f'{file}/{part.name}', 'bytes': content.read()}
+                        yield pa.Table.from_pylist([row], schema=schema)
+                    # It would remember all parts.
+                    tar.members = []  # type: ignore[attr-defined]
+        except tarfile.TarError as error:
+            raise tarfile.ReadError(f'{file} is cut off: {error}') from error
 
 
 def _leave_out(table: pa.Table, known: Any) -> pa.Table:
     """Leave out rows whose path is known."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import ray
 
-    return table.filter(pc.invert(pc.is_in(table['path'], value_set=ray.get(known))))
+    paths = table['path'].cast(pa.string())
+    return table.filter(pc.invert(pc.is_in(paths, value_set=ray.get(known))))
 
 
 @contextmanager
@@ -336,7 +441,7 @@ def _started(address: str | None, readers: int) -> Iterator[None]:
     address = address or os.environ.get('RAY_ADDRESS') or 'local'
     ray.init(
         address=address,
-        num_cpus=(os.cpu_count() or 1) + readers if address == 'local' else None,
+        num_cpus=num_processors() + readers if address == 'local' else None,
         include_dashboard=False if address == 'local' else None,
         logging_level=logging.ERROR,
         log_to_driver=False,
@@ -347,32 +452,67 @@ def _started(address: str | None, readers: int) -> Iterator[None]:
         ray.shutdown()
 
 
+def _computers() -> list[tuple[int, int]]:
+    """Give the CPUs and GPUs of each computer that Ray has."""
+    import ray
+
+    there = [node['Resources'] for node in ray.nodes() if node['Alive']]
+    return [(int(one.get('CPU', 0)), int(one.get('GPU', 0))) for one in there]
+
+
 def _share(
-    workers: int | None, threads: int | None, gpus: float | None, readers: int
+    workers: int | None,
+    threads: int | None,
+    gpus: float | None,
+    readers: int,
+    computers: Sequence[tuple[int, int]],
 ) -> tuple[int, int, float]:
-    """Share the CPUs and GPUs that there are among workers.
+    """Share CPUs and GPUs among workers, each of which is on one computer.
+
+    Args:
+        workers (int, optional): As for :func:`predict_to_archive`, also the next two.
+        threads (int, optional): CPUs of each.
+        gpus (float, optional): GPUs of each.
+        readers (int): CPUs that must be left.
+        computers (Sequence[tuple[int, int]]): CPUs and GPUs of each.
+
+    Returns:
+        tuple[int, int, float]: The first three.
 
     Raises:
         ValueError: If there are not as many as asked for: Ray would wait for them.
     """
-    import ray
+    num_cpus, num_gpus = (sum(column) for column in zip(*computers, strict=True))
+    each = gpus if gpus is not None else 1.0 if num_gpus else 0.0
 
-    there = ray.cluster_resources()
-    num_cpus = max(int(there.get('CPU', 1)) - readers, 1)
-    num_gpus = there.get('GPU', 0.0)
-    if gpus is None:
-        gpus = 1.0 if num_gpus else 0.0
+    def room(threads: int) -> int:
+        """How many workers there is room for."""
+        fitting = 0
+        for own_cpus, own_gpus in computers:
+            here = own_cpus // threads
+            if each:
+                # What is less than a GPU is a part of one, not of two.
+                of_gpus = own_gpus * int(1 / each) if each <= 1 else own_gpus // each
+                here = min(here, int(of_gpus))
+            fitting += here
+        return min(fitting, (num_cpus - readers) // threads)
+
     if workers is None:
-        workers = int(num_gpus / gpus) if gpus else num_cpus // (threads or 1)
-        workers = max(workers, 1)
+        workers = max(room(threads or 1), 1)
     if threads is None:
-        threads = max(num_cpus // workers, 1)
-    if workers * threads > num_cpus or workers * gpus > num_gpus:
-        raise ValueError(
-            f'{workers} workers with {threads} threads and {gpus:g} GPUs each need '
-            f'more than there is: {num_cpus} CPUs and {num_gpus:g} GPUs'
+        most = max(own_cpus for own_cpus, _ in computers)
+        fitting = [n for n in range(1, most + 1) if room(n) >= workers]
+        threads = max(fitting, default=1)
+    if room(threads) < workers:
+        beside = (
+            ' One CPU must be left to read what is in the files.' if readers else ''
         )
-    return workers, threads, gpus
+        raise ValueError(
+            f'{workers} workers with {threads} threads and {each:g} GPUs each do not '
+            f'fit: there is room for {room(threads)}, with {num_cpus} CPUs and '
+            f'{num_gpus} GPUs on {len(computers)} computers.{beside}'
+        )
+    return workers, threads, each
 
 
 class _Worker:
@@ -420,7 +560,9 @@ class _Worker:
 
         Returns:
             pa.Table: A row: the name of the ``file``, how many ``rows`` it has, and of
-            which images (``failed``) there are ``errors`` instead of predictions.
+            which images (``failed``) there are ``errors`` instead of predictions. If
+            nothing can be written, no file but the exception (``stopped``), pickled:
+            were it raised, Ray would go on, as after a worker that died.
         """
         import pyarrow as pa
 
@@ -436,19 +578,27 @@ class _Worker:
         images = (_read(**row) for row in batch.to_pylist())
         for image, result in self.inferencer.stream_images(images, problem):
             rows[image.name] = result_row(image.name, self.model, result)
-        file = self.archive.write(
-            # In the order they came; a path that came twice is one row.
-            rows_to_table([rows[path] for path in batch['path'].unique().to_pylist()]),
-            self.inferencer.classes.categories(),
-            self.run,
-        )
+        file: str | None = None
+        stopped: bytes | None = None
+        try:
+            file = self.archive.write(
+                # As they came; a path that came twice is one row.
+                rows_to_table(
+                    [rows[path] for path in batch['path'].unique().to_pylist()]
+                ),
+                self.inferencer.classes.categories(),
+                self.run,
+            ).name
+        except (OSError, TakenOverError) as error:
+            stopped = pickle.dumps(error)
         texts = pa.list_(pa.string())
         return pa.table(
             {
-                'file': [file.name],
+                'file': pa.array([file], pa.string()),
                 'rows': [len(rows)],
                 'failed': pa.array([list(problems)], texts),
                 'errors': pa.array([list(problems.values())], texts),
+                'stopped': pa.array([stopped], pa.binary()),
             }
         )
 

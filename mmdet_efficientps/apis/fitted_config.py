@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet_efficientps.datasets.fingerprint import Fingerprint
+from mmdet_efficientps.utils import num_processors
 
 from .fitted_settings import (
     MODEL_SIZES,
@@ -204,7 +205,7 @@ train_dataset = dict(
     dataset=train_dataset,
 )"""
         )
-    processors = os.cpu_count() or 1
+    processors = num_processors()
     workers = min(max(processors - 2, 0), 4)
     loader = f'num_workers={workers},\n    persistent_workers={workers > 0}'
     lines.append(f"""{_reason(settings.batch_size)}

@@ -5,11 +5,13 @@ from .atomic_file import atomic_path
 from .environment import check_environment
 from .output_paths import check_output, path_inside
 from .problem_list import ProblemList
+from .processors import num_processors
 
 __all__ = [
     'ProblemList',
     'atomic_path',
     'check_environment',
     'check_output',
+    'num_processors',
     'path_inside',
 ]

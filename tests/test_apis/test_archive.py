@@ -53,6 +53,7 @@ def test_what_was_written_is_done_for_its_network(archive):
     write(archive, row('/a.jpg'), error_row('/b.jpg', 'm', ValueError('bad')))
     write(archive, row('/c.jpg', model='other'))
     assert archive.done('m').to_pylist() == ['/a.jpg', '/b.jpg']
+    assert archive.done('m', with_errors=False).to_pylist() == ['/a.jpg']
     assert archive.done('none').to_pylist() == []
     assert archive.models() == {'m': 2, 'other': 1}
     assert PanopticClasses.from_categories(archive.categories('other')) == CLASSES
@@ -165,6 +166,11 @@ def test_the_network_must_be_named_if_there_are_several(archive, tmp_path):
         (['s3://d/a/1.jpg', 's3://d/b/1.jpg'], None, ['a/1.jpg', 'b/1.jpg']),
         (['/d/a/1.jpg'], None, ['1.jpg']),
         (['/d/a/1.jpg'], '/d/', ['a/1.jpg']),
+        (['/tmp/a/1.jpg', '/mnt/1.jpg'], None, ['tmp/a/1.jpg', 'mnt/1.jpg']),
+        (['s3://one/1.jpg', 's3://two/1.jpg'], None, ['one/1.jpg', 'two/1.jpg']),
+        (['s3://one/1.jpg', 's3://two/1.jpg'], 's3://', ['one/1.jpg', 'two/1.jpg']),
+        (['s3://one/1.jpg', 'gs://one/1.jpg'], None, ['s3/one/1.jpg', 'gs/one/1.jpg']),
+        (['a/1.jpg', '/d/1.jpg'], None, ['a/1.jpg', 'd/1.jpg']),
     ],
 )
 def test_images_are_named_below_what_they_have_in_common(
@@ -174,6 +180,8 @@ def test_images_are_named_below_what_they_have_in_common(
     archive_to_coco(archive.folder, tmp_path / 'coco', root=root)
     content = json.loads((tmp_path / 'coco/panoptic.json').read_text())
     assert [image['id'] for image in content['images']] == names
+    pngs = [entry['file_name'] for entry in content['annotations']]
+    assert pngs == [f'{name}.png' for name in names]
 
 
 def test_what_cannot_be_named_is_refused(archive, tmp_path):

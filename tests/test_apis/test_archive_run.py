@@ -1,18 +1,23 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import errno
 import io
 import json
 import os
+import pickle
 import signal
 import tarfile
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
 import pytest
 
 from mmdet_efficientps.apis import PanopticInferencer, archive_run
-from mmdet_efficientps.apis.archive import Archive
+from mmdet_efficientps.apis.archive import Archive, TakenOverError
 from mmdet_efficientps.apis.archive_run import (
-    _from_webdataset,
+    WorkersFailedError,
+    _read_tars,
+    _share,
     _Source,
     _Worker,
     predict_to_archive,
@@ -51,6 +56,15 @@ def make_worker(settings, tmp_path):
         return _Worker(settings, 1, False, model, archive.folder, run)
 
     return make
+
+
+def write_tar(path, files):
+    """Write a tar file of names and what is in them."""
+    with tarfile.open(path, 'w') as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
 
 
 def rows_of(archive):
@@ -102,6 +116,29 @@ def test_content_is_decoded_as_the_file_is(make_worker, settings, photographs):
     assert_like_inferencer(there, settings, photographs)
 
 
+def test_a_worker_that_cannot_write_says_so_instead_of_a_file(
+    make_worker, photographs, monkeypatch
+):
+    worker = make_worker()
+    batch = pa.table({'path': [str(photographs / NAMES[0])]})
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, 'write_table', full)
+        (row,) = worker(batch).to_pylist()
+    assert row['file'] is None
+    stopped = pickle.loads(row['stopped'])
+    assert isinstance(stopped, OSError)
+    assert stopped.errno == errno.ENOSPC
+    # Another command begins.
+    Archive(worker.archive.folder).begin()
+    (row,) = worker(batch).to_pylist()
+    assert isinstance(pickle.loads(row['stopped']), TakenOverError)
+    assert worker.archive.files == []
+
+
 def test_a_worker_with_another_network_is_refused(make_worker):
     with pytest.raises(RuntimeError, match='another network'):
         make_worker('0' * 64)
@@ -131,30 +168,121 @@ def test_paths_of_lists_are_beside_the_list_each_once(tmp_path):
 def test_lists_that_are_none_are_refused(tmp_path):
     (tmp_path / 'empty.txt').touch()
     (tmp_path / 'text.parquet').write_text('no parquet')
-    pq.write_table(pa.table({'url': ['a']}), tmp_path / 'other.parquet')
+    for name, columns in {
+        'other': {'url': ['a']},
+        'null': {'path': ['a.jpg', None]},
+        'number': {'path': [1]},
+        'text_bytes': {'path': ['a.jpg'], 'bytes': ['a']},
+        'mixed1': {'path': ['a.jpg'], 'bytes': [b'a']},
+        'mixed2': {'path': ['b.jpg']},
+    }.items():
+        pq.write_table(pa.table(columns), tmp_path / f'{name}.parquet')
+    write_tar(tmp_path / 'labels.tar', {'a.jpg.txt': b'', '._a.jpg': b''})
+    (tmp_path / 'text.tar').write_text('no tar')
+    for name in ('list.csv', 'images.tar.gz', 'x.mp4'):
+        (tmp_path / name).touch()
     for name, error, match in (
         ('empty.txt', FileNotFoundError, 'lists no image'),
         ('text.parquet', ValueError, 'no parquet file'),
         ('other.parquet', ValueError, "no column 'path'.* url"),
-        ('*.tar', FileNotFoundError, 'does not exist'),
+        ('null.parquet', ValueError, 'null.parquet has a row without a path'),
+        ('number.parquet', ValueError, "int64 in its column 'path', must be string"),
+        ('text_bytes.parquet', ValueError, "string in its column 'bytes'"),
+        ('mixed*.parquet', ValueError, 'mixed2.* cannot be read together'),
+        ('none*.tar', FileNotFoundError, 'does not exist'),
+        ('labels.tar', ValueError, 'no image in .*labels.tar'),
+        ('text.tar', ValueError, 'text.tar is no tar file'),
+        ('list.csv', ValueError, 'list.csv does not end as an image does'),
+        ('images.tar.gz', ValueError, 'images.tar.gz does not end'),
+        ('x.mp4', ValueError, 'x.mp4 does not end'),
     ):
         with pytest.raises(error, match=match):
             _Source(tmp_path / name, tmp_path)
 
 
-def test_samples_of_a_webdataset_are_named_by_shard_and_key():
-    table = pa.table(
-        {
-            'path': ['/d/0.tar', '/d/0.tar'],
-            '__key__': ['x/a', 'b'],
-            'jpg': [b'1', None],
-            'png': [None, b'2'],
-        }
-    )
-    assert _from_webdataset(table).to_pylist() == [
-        {'path': '/d/0.tar/x/a.jpg', 'bytes': b'1'},
-        {'path': '/d/0.tar/b.png', 'bytes': b'2'},
+# Names with more than one dot, of which the first is no end of a stem.
+TAR_NAMES = [
+    'berlin_000.leftImg8bit.png',
+    '2024.05.01_a.jpg',
+    '2024.05.01_b.jpg',
+    'v1.2/a.jpg',
+    'IMG.JPG',
+]
+
+
+def test_images_of_a_tar_are_named_as_they_are_there(tmp_path):
+    file = tmp_path / '0.tar'
+    others = ['berlin_000.gtFine.json', '2024.05.01_a.cls', '._IMG.JPG', 'jpg']
+    write_tar(file, {name: name.encode() for name in (*TAR_NAMES, *others)})
+    with tarfile.open(file, 'a') as tar:
+        folder = tarfile.TarInfo('folder.png')
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    assert _Source(file, tmp_path).paths is None
+    tables = list(_read_tars(pa.table({'tar': [str(file)]})))
+    assert pa.concat_tables(tables).to_pylist() == [
+        {'path': f'{file}/{name}', 'bytes': name.encode()} for name in TAR_NAMES
     ]
+
+
+def test_a_tar_that_is_cut_off_is_named(tmp_path):
+    file = tmp_path / '0.tar'
+    write_tar(file, {name: bytes(5000) for name in TAR_NAMES})
+    os.truncate(file, 8000)
+    with pytest.raises(tarfile.ReadError, match='0.tar is cut off'):
+        list(_read_tars(pa.table({'tar': [str(file)]})))
+
+
+@pytest.mark.parametrize(
+    ('asked', 'readers', 'computers', 'expected'),
+    [
+        # Workers, threads, GPUs; CPUs and GPUs of each computer.
+        ((None, None, None), 0, [(8, 0)], (8, 1, 0)),
+        ((None, None, None), 1, [(8, 0)], (7, 1, 0)),
+        ((2, None, None), 0, [(8, 0)], (2, 4, 0)),
+        ((None, None, None), 0, [(8, 2), (16, 0)], (2, 4, 1)),
+        ((None, None, 0.5), 0, [(8, 2)], (4, 2, 0.5)),
+        # A worker is on one computer.
+        ((2, None, None), 0, [(8, 0), (4, 0)], (2, 4, 0)),
+        ((3, 8, None), 0, [(16, 0), (8, 0), (4, 0)], (3, 8, 0)),
+        # The reader takes what is left of the second.
+        ((None, 4, None), 1, [(8, 0), (5, 0)], (3, 4, 0)),
+    ],
+)
+def test_workers_share_what_each_computer_has(asked, readers, computers, expected):
+    assert _share(*asked, readers, computers) == expected
+
+
+@pytest.mark.parametrize(
+    ('asked', 'readers', 'computers', 'room'),
+    [
+        ((9, 1, 0), 0, [(8, 0)], 8),
+        ((1, 24, 0), 0, [(16, 0), (8, 0)], 0),
+        ((3, 5, 0), 0, [(8, 0), (8, 0)], 2),
+        ((2, 1, 1), 0, [(8, 1), (8, 0)], 1),
+        ((1, 1, 1), 0, [(0, 1), (8, 0)], 0),
+        # Three parts of 0.4 are more than a GPU.
+        ((5, 1, 0.4), 0, [(8, 2)], 4),
+        ((None, None, None), 1, [(1, 0)], 0),
+    ],
+)
+def test_workers_that_fit_nowhere_are_refused(asked, readers, computers, room):
+    with pytest.raises(ValueError, match=f'there is room for {room},'):
+        _share(*asked, readers, computers)
+
+
+def test_a_command_that_is_refused_ends_no_other(
+    settings, photographs, tmp_path, monkeypatch
+):
+    pytest.importorskip('ray', reason="needs Ray: pip install 'ray[data]'")
+    monkeypatch.setattr(archive_run, '_started', lambda *args: nullcontext())
+    monkeypatch.setattr(archive_run, '_computers', lambda: [(2, 0)])
+    archive = Archive(tmp_path / 'archive')
+    archive.begin()
+    before = (archive.folder / 'run.json').read_text()
+    with pytest.raises(ValueError, match='room for 2'):
+        predict_to_archive(photographs, archive.folder, settings, workers=3)
+    assert (archive.folder / 'run.json').read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -190,9 +318,12 @@ def test_a_run_does_what_is_missing_and_no_more(ray, settings, photographs, tmp_
     assert_like_inferencer(rows_of(Archive(out)), settings, photographs)
     files = {path: path.read_bytes() for path in Archive(out).files}
     assert len(files) == 3
+    begun = (out / 'run.json').read_text()
     second = predict()
     assert (second.num_predicted, second.num_known, second.num_missing) == (0, 5, 0)
     assert {path: path.read_bytes() for path in Archive(out).files} == files
+    # It had no reason to end another.
+    assert (out / 'run.json').read_text() == begun
     # One file is lost, one cut off, and the bad image was mended.
     lost, cut, _ = files
     lost.unlink()
@@ -211,16 +342,12 @@ def test_shards_and_parquet_with_content(ray, settings, photographs, tmp_path):
     content = [(photographs / name).read_bytes() for name in NAMES]
     table = pa.table({'path': NAMES, 'bytes': content})
     pq.write_table(table, tmp_path / 'images.parquet')
-    with tarfile.open(tmp_path / 'images.tar', 'w') as tar:
-        for name, data in zip(NAMES, content, strict=True):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-            # What is beside an image is none.
-            if name == NAMES[0]:
-                label = tarfile.TarInfo(f'{name.removesuffix(".jpg")}.cls')
-                tar.addfile(label, io.BytesIO())
-    for kind, prefix in (('parquet', ''), ('tar', f'{tmp_path}/images.tar/')):
+    in_tar = ['drive1/0.left.jpg', 'drive1/1.PNG', '2024.05.01.jpg', 'last.bmp']
+    files = dict(zip(in_tar, content, strict=True))
+    # What is beside an image is none.
+    write_tar(tmp_path / 'images.tar', {**files, 'drive1/0.left.cls': b''})
+    tar_paths = [f'{tmp_path}/images.tar/{name}' for name in in_tar]
+    for kind, paths in (('parquet', NAMES), ('tar', tar_paths)):
         out = tmp_path / f'archive-{kind}'
         for expected in (4, 0):
             run = predict_to_archive(
@@ -228,7 +355,11 @@ def test_shards_and_parquet_with_content(ray, settings, photographs, tmp_path):
             )
             assert run.num_predicted == expected
         rows = rows_of(Archive(out))
-        there = {str(photographs / name): rows[prefix + name] for name in NAMES}
+        assert sorted(rows) == sorted(paths)
+        there = {
+            str(photographs / name): rows[path]
+            for name, path in zip(NAMES, paths, strict=True)
+        }
         assert_like_inferencer(there, settings, photographs)
 
 
@@ -257,3 +388,44 @@ def test_a_worker_that_is_killed_loses_nothing(
     paths = [row for path in Archive(out).files for row in pq.read_table(path)['path']]
     assert len(paths) == len(NAMES)
     assert_like_inferencer(rows_of(Archive(out)), settings, photographs)
+
+
+@pytest.mark.slow
+def test_a_run_whose_workers_cannot_go_on_ends_at_once(
+    ray, settings, photographs, tmp_path, monkeypatch
+):
+    # More batches than Ray lets fail.
+    for number in range(20):
+        cv2.imwrite(str(photographs / f'{number}.png'), np.zeros((8, 8, 3), np.uint8))
+    begun = tmp_path / 'begun'
+
+    class TakenOver(_Worker):
+        def __call__(self, batch):
+            with begun.open('a') as file:
+                file.write('.')
+            Archive(self.archive.folder).begin()
+            return super().__call__(batch)
+
+    class Broken(_Worker):
+        def __call__(self, batch):
+            raise RuntimeError('the driver is broken')
+
+    class Unlike(_Worker):
+        def __init__(self, *args):
+            raise RuntimeError('another network')
+
+    def predict(worker):
+        monkeypatch.setattr(archive_run, '_Worker', worker)
+        predict_to_archive(
+            *(photographs, tmp_path / 'archive', settings),
+            **{'workers': 1, 'threads': 1, 'rows_per_file': 1},
+        )
+
+    with pytest.raises(TakenOverError, match='another command has begun'):
+        predict(TakenOver)
+    assert len(begun.read_text()) < 20
+    with pytest.raises(WorkersFailedError, match='the driver is broken'):
+        predict(Broken)
+    with pytest.raises(WorkersFailedError, match='another network'):
+        predict(Unlike)
+    assert Archive(tmp_path / 'archive').files == []

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmdet_efficientps.apis.archive_run import ArchiveRun
+from mmdet_efficientps.apis.archive import TakenOverError
+from mmdet_efficientps.apis.archive_run import ArchiveRun, WorkersFailedError
 from mmdet_efficientps.utils import ProblemList
 
 pytest.importorskip('pyarrow', reason="needs Ray: pip install 'ray[data]'")
@@ -21,6 +22,8 @@ def call(load_tool, monkeypatch):
 
             def predict_to_archive(*args, **kwargs):
                 calls.append((args, kwargs))
+                if isinstance(outcome, Exception):
+                    raise outcome
                 return outcome
 
             monkeypatch.setattr(tool, 'predict_to_archive', predict_to_archive)
@@ -69,6 +72,19 @@ def test_damaged_files_are_told_but_no_failure(call, capsys):
     outcome = ArchiveRun(num_missing=0, damaged=[Path('part-1.parquet.damaged')])
     call('predict_archive.py', 'in', 'a.pth', '--out', 'out', outcome=outcome)
     assert 'part-1.parquet.damaged is cut off' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'outcome',
+    [
+        WorkersFailedError('the workers failed'),
+        TakenOverError('another command has begun'),
+        OSError('No space left on device'),
+    ],
+)
+def test_an_end_before_the_last_image_is_told_in_words(call, outcome):
+    with pytest.raises(SystemExit, match=f'error: {outcome}'):
+        call('predict_archive.py', 'in', 'a.pth', '--out', 'out', outcome=outcome)
 
 
 def test_a_wrong_command_is_answered_in_words(call, tmp_path):

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -35,6 +34,7 @@ from benchmarking import MB, parse_size, print_json
 
 from mmdet_efficientps.apis.archive import Archive
 from mmdet_efficientps.testing.toy_city import write_toy_city
+from mmdet_efficientps.utils import num_processors
 
 TOOLS = Path(__file__).resolve().parents[1]
 # What Ray calls the process of a worker that predicts.
@@ -140,7 +140,7 @@ def write_images(out: Path, num_images: int, size: tuple[int, int]) -> dict[int,
         dict[int, Path]: Folder by the number of images in it.
     """
     write_toy_city(
-        out / 'city', num_train=num_images, num_val=1, size=size, nproc=os.cpu_count()
+        out / 'city', num_train=num_images, num_val=1, size=size, nproc=num_processors()
     )
     images = sorted((out / 'city/leftImg8bit/train').rglob('*.png'))
     folders = {}
@@ -330,7 +330,7 @@ def main() -> None:
         print_json(
             'archive',
             results,
-            os.cpu_count() or 1,
+            num_processors(),
             images=args.images,
             size=args.size,
             speed_over_predict=ratio,

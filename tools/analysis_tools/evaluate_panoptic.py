@@ -14,13 +14,12 @@ Example::
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from mmdet_efficientps.evaluation.functional import report_quality
 from mmdet_efficientps.evaluation.panoptic_files import evaluate_panoptic_files
 from mmdet_efficientps.structures.panoptic import write_json
-from mmdet_efficientps.utils import check_output
+from mmdet_efficientps.utils import check_output, num_processors
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         "authors' evaluators have 0.02 for COCO and 0.005 for Cityscapes",
     )
     parser.add_argument(
-        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+        '--nproc', type=int, default=num_processors(), help='number of processes'
     )
     parser.add_argument(
         '--out',

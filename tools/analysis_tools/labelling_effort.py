@@ -12,7 +12,6 @@ Example::
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from mmdet_efficientps.evaluation.functional.quality_report import quality_values
@@ -21,7 +20,7 @@ from mmdet_efficientps.evaluation.labelling_effort import (
     measure_labelling_effort,
 )
 from mmdet_efficientps.structures.panoptic import write_json
-from mmdet_efficientps.utils import check_output
+from mmdet_efficientps.utils import check_output, num_processors
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         help='from this IoU on an outline is left as it is (0.9)',
     )
     parser.add_argument(
-        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+        '--nproc', type=int, default=num_processors(), help='number of processes'
     )
     parser.add_argument(
         '--out', type=Path, metavar='FILE.json', help='write the numbers, too'

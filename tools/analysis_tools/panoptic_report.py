@@ -16,7 +16,6 @@ Example::
 """
 
 import argparse
-import os
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -31,7 +30,7 @@ from mmdet_efficientps.evaluation.panoptic_files import (
     read_image,
 )
 from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
-from mmdet_efficientps.utils import ProblemList, check_output
+from mmdet_efficientps.utils import ProblemList, check_output, num_processors
 from mmdet_efficientps.visualization.predicted_image import load_predicted_image
 from mmdet_efficientps.visualization.report import (
     ImageReport,
@@ -80,7 +79,7 @@ def parse_args() -> argparse.Namespace:
         'Default: 45',
     )
     parser.add_argument(
-        '--nproc', type=int, default=os.cpu_count(), help='number of processes'
+        '--nproc', type=int, default=num_processors(), help='number of processes'
     )
     return parser.parse_args()
 
