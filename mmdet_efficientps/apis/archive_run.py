@@ -196,10 +196,13 @@ def predict_to_archive(
                     for path, text in zip(row['failed'], row['errors'], strict=True):
                         done.problems.add(text.replace(f'{path} ', '', 1), path)
         except RayError as error:
-            # The last line of a traceback from another process says what it was.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            # What a task raised has Ray's advice after it; of a worker that did not
+            # start there is a traceback as text, with what it was in the last line.
+            cause = getattr(error, 'cause', None)
+            lines = str(cause or error).strip().splitlines() or [type(error).__name__]
+            reason = lines[-1 if cause is None else 0].strip()
             raise WorkersFailedError(
-                f'the workers failed: {reason.strip()}\nThe same command goes on with '
+                f'the workers failed: {reason}\nThe same command goes on with '
                 f'what is in {archive.folder}'
             ) from error
     if source.paths is not None:
