@@ -80,12 +80,13 @@ class ModelSize:
     ratio_range: tuple[float, float] | None = None
 
 
-# Memory: of the network of the paper, one image of 2048x1024 pixels adds 10.0 GB to a
-# training in float32 on an NVIDIA H200 and one of 1024x512 3.2 GB, so 4320 bytes a
-# pixel. `tools/analysis_tools/measure_training_memory.py` counts 3961 bytes of it that
-# are kept for the backward pass; of the small network it counts 1180, of lite0 1478
-# and of lite2 1848, and here these stand times 4320 / 3961. What is needed besides is
-# that of the context of the device, the weights and the states of the optimizer.
+# Memory: of the network of the paper, one image of 2048x1024 pixels added 10.0 GB to a
+# training in float32 (on a CPU) and one of 1024x512 3.2 GB, so 4320 bytes a pixel.
+# `tools/analysis_tools/measure_training_memory.py` counted 3961 bytes of it that are
+# kept for the backward pass; of the small network it counted 1180, of lite0 1478 and of
+# lite2 1848, and here these stand times 4320 / 3961. Trainings need less since, which
+# is left as a reserve. What is needed besides is that of the context of the device, the
+# weights and the states of the optimizer.
 _SMALL_DATA: dict[str, Any] = dict(
     schedule='schedule_small_data',
     batch_size=2,
