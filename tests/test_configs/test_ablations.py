@@ -57,16 +57,23 @@ CHANGES = {
     'efficientps_effb5_plain-ce': {'semantic_head'},
     'panoptic-fpn_effb5': BASELINE,
     'toy_city/efficientps_lite0-small_fpn': {'neck'},
-    'toy_city/efficientps_lite0-small_fpn-plain-no-norm': {'neck'},
+    'toy_city/efficientps_lite0-small_fpn-plain': {'neck'},
     'toy_city/efficientps_lite0-small_two-way-fpn-plain': {'neck'},
-    'toy_city/efficientps_lite0-small_two-way-fpn-plain-no-norm': {'neck'},
+    'toy_city/efficientps_lite0-small_iabn-neck': {'neck'},
+    'toy_city/efficientps_lite0-small_separable-mask-head': {'roi_head'},
+    'toy_city/efficientps_lite0-small_separable-mask-head-no-norm': {'roi_head'},
+    'toy_city/efficientps_lite0-small_class-specific': {'roi_head'},
+    'toy_city/efficientps_lite0-small_one-rate': set(),
+    'toy_city/efficientps_lite0-small_slow-backbone': set(),
     'toy_city/efficientps_lite0-small_heuristic-fusion': {'panoptic_fusion_head'},
     'toy_city/efficientps_lite0-small_plain-ce': {'semantic_head'},
     'toy_city/efficientps_lite0-small_worst25': {'semantic_head'},
     'toy_city/panoptic-fpn_lite0-small': BASELINE,
 }
-# It has no other predictions than panoptic ones to evaluate.
 OUTSIDE_THE_MODEL = {
+    'toy_city/efficientps_lite0-small_one-rate': {'optim_wrapper'},
+    'toy_city/efficientps_lite0-small_slow-backbone': {'optim_wrapper'},
+    # They have no other predictions than panoptic ones to evaluate.
     'panoptic-fpn_effb5': {'val_evaluator', 'test_evaluator'},
     'toy_city/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
 }
