@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 DOCS = Path(__file__).parents[1] / 'docs'
 PAGES = ('datasets/labels.md', 'labelling_loop.md')
@@ -32,6 +33,20 @@ def test_command_is_taken(command, load_tool, monkeypatch):
     tool = load_tool(Path(command[0]).relative_to('tools'))
     monkeypatch.setattr(sys, 'argv', command)
     tool.parse_args()
+
+
+def test_config_of_the_loop_joins_both_labels(tmp_path):
+    text = (DOCS / 'labelling_loop.md').read_text(encoding='utf-8')
+    (config,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    folder = DOCS.parent / 'configs/efficientps'
+    path = tmp_path / 'loop.py'
+    path.write_text(config.replace("'./", f"'{folder}/"))
+    parts = Config.fromfile(path).train_dataloader.dataset.datasets
+    assert [(part.ann_file, dict(part.data_prefix)) for part in parts] == [
+        ('panoptic_first.json', {'img': 'train/', 'seg': 'panoptic_first/'}),
+        ('panoptic_corrected.json', {'img': 'rest/', 'seg': 'panoptic_corrected/'}),
+    ]
+    assert all(part.type == 'PanopticDataset' and part.pipeline for part in parts)
 
 
 def test_every_kind_of_labels_is_described(load_tool):

@@ -159,8 +159,8 @@ def pair_annotations(
 ) -> list[tuple[dict, dict]]:
     """Find the prediction of every image and note missing and surplus ones.
 
-    Images are told by their id or, where no id is in both, by their file name: who
-    predicts photographs knows no ids.
+    Images are told by their file name where both jsons have them, or else by their id:
+    who predicts photographs knows no ids, and labelling tools give new ones.
 
     Args:
         gt (PanopticFiles): Ground truth.
@@ -176,11 +176,12 @@ def pair_annotations(
         {str(image_id): entry for image_id, entry in files.content.annotations.items()}
         for files in (gt, pred)
     )
-    if not true.keys() & predicted.keys():
-        id_of = {image['file_name']: str(image['id']) for image in gt.content.images}
-        name_of = {str(i['id']): i['file_name'] for i in pred.content.images}
+    id_of = {image['file_name']: str(image['id']) for image in gt.content.images}
+    name_of = {str(i['id']): i['file_name'] for i in pred.content.images}
+    names = set(name_of.values())
+    if len(names) == len(name_of) and names & id_of.keys():
         predicted = {
-            id_of.get(name_of.get(key, key), key): entry
+            id_of.get(name_of.get(key, key), name_of.get(key, key)): entry
             for key, entry in predicted.items()
         }
     if true and predicted:

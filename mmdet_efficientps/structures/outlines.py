@@ -15,7 +15,7 @@ def mask_outlines(mask: np.ndarray, tolerance: float = 0.0) -> list[list[float]]
     Example::
 
         >>> mask_outlines(np.array([[False, True, True]]))
-        [[3.0, 1.0, 1.0, 1.0, 1.0, 0.0, 3.0, 0.0]]
+        [[1.0, 0.0, 3.0, 0.0, 3.0, 1.0, 1.0, 1.0]]
 
     Args:
         mask (np.ndarray): Shape (H, W), bool.

@@ -84,6 +84,29 @@ def test_right_labels_need_nothing_and_images_are_told_by_name(files):
     assert (effort.num_segments, effort.num_touched, effort.num_images) == (5, 0, 1)
 
 
+def test_numbers_of_images_that_mean_others_do_no_harm(tmp_path):
+    first, second = np.full((1, 9), 1), np.array([[1] * 5 + [2] * 4])
+    content = {}
+    for name, ids_of in (('gt', (1, 2)), ('pred', (2, 1))):
+        images, annotations = [], []
+        for ids, image_id, stem in zip((first, second), ids_of, 'ab', strict=True):
+            write_panoptic_png(tmp_path / name / f'{stem}.png', ids)
+            image = {'id': image_id, 'file_name': f'{stem}.jpg'}
+            images.append(image | {'width': 9, 'height': 1})
+            segments = [{'id': k, 'category_id': 3} for k in np.unique(ids).tolist()]
+            annotations.append(
+                {
+                    'image_id': image_id,
+                    'file_name': f'{stem}.png',
+                    'segments_info': segments,
+                }
+            )
+        content = {'images': images, 'annotations': annotations}
+        write_json(tmp_path / f'{name}.json', content | {'categories': CATEGORIES})
+    effort = measure_labelling_effort(tmp_path / 'gt.json', tmp_path / 'pred.json')
+    assert (effort.num_segments, effort.num_touched) == (3, 0)
+
+
 def test_classes_are_told_by_name(files):
     gt, pred = files
     expected = measure_labelling_effort(gt, pred)

@@ -4,7 +4,7 @@ r"""Measure what a person would have to correct in predictions.
 Compares predictions, a folder of ``tools/predict.py`` or a panoptic json, with right
 labels of the same images, and counts the segments that are right as they are, and
 those to reshape, to rename, to draw and to remove; and prints PQ. Images are matched
-by id or, where no id fits, by file name, and classes by name.
+by file name, or by id where a json has no file names, and classes by name.
 
 Example::
 
