@@ -22,7 +22,8 @@ SECONDS_OF_ONE_SIGNAL = 2.0
 class StopSignals:
     """Notes SIGTERM and SIGUSR1, so that a run can end where it is fit to.
 
-    A second one, at least two seconds later, ends the process at once.
+    A second one, at least two seconds later, ends the process at once. Processes that
+    are forked from this one end at the first, as without this: pools stop theirs so.
 
     Attributes:
         received (int): Number of the signal that has come, 0 before.
@@ -31,11 +32,13 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0
         self._time = 0.0
+        self._process = 0
         self._former: dict[int, Any] = {}
 
     def install(self) -> None:
         """Begin to note signals; in the main thread, elsewhere it does nothing."""
         if threading.current_thread() is threading.main_thread():
+            self._process = os.getpid()
             for number in STOP_SIGNALS:
                 self._former.setdefault(number, signal.signal(number, self._note))
 
@@ -46,6 +49,9 @@ class StopSignals:
         self._former = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            _end_by(number)
+            return
         now = time.monotonic()
         if not self.received:
             self.received, self._time = number, now
@@ -56,8 +62,13 @@ class StopSignals:
                 'iteration, then the run ends. Send it again to end at once\n'.encode(),
             )
         elif now - self._time > SECONDS_OF_ONE_SIGNAL:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            _end_by(number)
+
+
+def _end_by(number: int) -> None:
+    """Do what a signal does where nobody notes it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def let_workers_outlive_signals(loader: DataLoader) -> None:

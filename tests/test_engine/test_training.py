@@ -2,6 +2,7 @@
 """What a training relies on, on a network of one layer."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -212,8 +213,11 @@ def test_gradients_that_are_nan_are_named_and_do_not_reach_the_weights(
         optim_wrapper=dict(clip_grad=clip_grad),
     )
     message = r'gradients are no longer finite in iteration 3 \(of body\.bias\)'
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(FloatingPointError, match=message):
         run.train()
+    # Nor does the process, which goes on, note signals for the training any more.
+    assert signal.getsignal(signal.SIGTERM) == before
     saved = find_state_dict(read_checkpoint(tmp_path / 'iter_2.pth'))
     assert saved['body.weight'].equal(run.model.body.weight)
     assert saved['body.bias'].isfinite().all()

@@ -18,6 +18,7 @@ from mmdet_efficientps.datasets import SampleSeededDataset
 from mmdet_efficientps.datasets.samplers import NumberedBatchSampler
 from mmdet_efficientps.utils.random_states import kept_generators
 
+from ..hooks import ResumableCheckpointHook
 from ..memory_errors import explained_memory_errors
 
 
@@ -102,8 +103,16 @@ class _ResumableLoop(BaseLoop):
         Raises:
             MemoryError: If there is too little memory; says for what.
         """
-        with explained_memory_errors(arguments[-1], self._iter + 1):
-            super().run_iter(*arguments)
+        try:
+            with explained_memory_errors(arguments[-1], self._iter + 1):
+                super().run_iter(*arguments)
+        except BaseException:
+            # The process may go on, in a notebook for instance, and shall not note
+            # signals for a training that has ended.
+            for hook in self.runner.hooks:
+                if isinstance(hook, ResumableCheckpointHook):
+                    hook.after_run(self.runner)
+            raise
 
     def is_validated_after(self, count: int) -> bool:
         """Whether there is a validation after a number of iterations or epochs.
