@@ -20,7 +20,7 @@ READY := $(VENV)/.complete
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format dist clean
+.PHONY: help setup demo test test-fast lint format docs dist clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -50,6 +50,10 @@ lint: $(READY)  ## Check format, style, docstrings and types
 format: $(READY)  ## Put the code into format and mend what can be mended
 	$(RUN) -m ruff check --fix-only .
 	$(RUN) -m ruff format .
+
+docs: $(READY)  ## Build the documentation site into build/docs
+	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo 'The site is build/docs/index.html'
 
 dist:  ## Build the sdist and the wheel into dist/ and check them
 	$(PYTHON) -m venv build/tools

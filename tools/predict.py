@@ -12,18 +12,9 @@ import argparse
 import errno
 
 from mmdet_efficientps.apis import PanopticInferencer
+from mmdet_efficientps.apis.command_line import add_network_arguments, network_settings
 from mmdet_efficientps.apis.prediction_run import predict_to_folder
-from mmdet_efficientps.apis.predictors import PRECISIONS
-from mmdet_efficientps.apis.tiling import parse_tile
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
-
-
-def tile_size(text: str) -> tuple[int, int]:
-    """Take the value of --tile; the parser shows why it is none."""
-    try:
-        return parse_tile(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,8 +23,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('input', help='what to predict')
-    parser.add_argument('model', help='config file or name, checkpoint, or .onnx')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint of the config')
+    add_network_arguments(parser)
     parser.add_argument(
         '--out', required=True, metavar='DIR', help='folder for the results'
     )
@@ -54,42 +44,6 @@ def parse_args() -> argparse.Namespace:
         help='give things a number and color that they keep from frame to frame',
     )
     parser.add_argument('--device', help='torch device; by default the GPU if any')
-    parser.add_argument(
-        '--precision', choices=PRECISIONS, default='fp32', help='default: fp32'
-    )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        metavar='N',
-        help='images of one size that go through the network at once',
-    )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='predict in several sizes and mirrored, and merge: slower, mostly better',
-    )
-    parser.add_argument(
-        '--tile',
-        type=tile_size,
-        metavar='WIDTHxHEIGHT',
-        help='predict larger images in tiles of this size, such as 1024x1024',
-    )
-    parser.add_argument(
-        '--overlap',
-        type=float,
-        default=0.2,
-        metavar='X',
-        help='share of a tile that the next one shows as well (0.2)',
-    )
-    for option, kind, text in (
-        ('--score-thr', float, 'detections below are left out'),
-        ('--overlap-thr', float, 'largest share of a thing that others may cover'),
-        ('--min-stuff-area', int, 'stuff with fewer pixels becomes void'),
-    ):
-        parser.add_argument(
-            option, type=kind, metavar='X', help=f'{text}; default: as the config says'
-        )
     args = parser.parse_args()
     if args.batch_size < 1:
         parser.error(f'--batch-size is {args.batch_size}, must be 1 or more')
@@ -104,19 +58,7 @@ def main() -> None:
     """
     args = parse_args()
     try:
-        inferencer = PanopticInferencer(
-            args.model,
-            args.checkpoint,
-            device=args.device,
-            precision=args.precision,
-            batch_size=args.batch_size,
-            score_thr=args.score_thr,
-            overlap_thr=args.overlap_thr,
-            min_stuff_area=args.min_stuff_area,
-            tta=args.tta,
-            tile=args.tile,
-            overlap=args.overlap,
-        )
+        inferencer = PanopticInferencer(**network_settings(args), device=args.device)
         problems = predict_to_folder(
             inferencer,
             int(args.input) if args.input.isdigit() else args.input,

@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / 'requirements'
-PREBUILT = ('build', 'runtime', 'tests', 'optional')
+PREBUILT = ('build', 'runtime', 'tests', 'docs', 'optional')
 OLDEST, NEWEST = (3, 10), (3, 12)
 NAME_PYTHON = 'make test PYTHON=/path/to/python3.11'
 GIB = 2**30

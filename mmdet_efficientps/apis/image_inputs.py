@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import glob
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+import mmcv
 import numpy as np
 from PIL import Image, ImageOps
 
 from mmdet_efficientps.datasets.transforms import LoadCheckedImage
+from mmdet_efficientps.datasets.transforms.loading import undecodable
 from mmdet_efficientps.datasets.transforms.resize import to_color_image
 
 from .video import VIDEO_SUFFIXES, CameraReader, VideoReader
@@ -127,20 +131,49 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: If it cannot be decoded, or is an animation.
     """
     path = Path(path)
-    if path.suffix.lower() in _ANIMATED_SUFFIXES:
-        num_frames = _count_frames(path)
-        if num_frames > 1:
-            raise ValueError(
-                f'{path} has {num_frames} frames and would be one image: make a video '
-                'of it (ffmpeg -i in.gif out.mp4), or a file of each frame'
-            )
+    _check_frames(path, path)
     return LoadCheckedImage()({'img_path': str(path)})['img']
 
 
-def _count_frames(path: Path) -> int:
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode an image as :func:`read_image` does that reads a file.
+
+    Args:
+        content (bytes): What is in the file.
+        name (str): Its path or address, with the suffix.
+
+    Returns:
+        np.ndarray: (H, W, 3), uint8, BGR.
+
+    Raises:
+        ValueError: If it cannot be decoded, or is an animation.
+    """
+    _check_frames(name, io.BytesIO(content))
+    try:
+        image = mmcv.imfrombytes(content)
+    # Decoders raise any of these.
+    except (AssertionError, OSError, SyntaxError, ValueError, cv2.error) as error:
+        raise undecodable(name) from error
+    if image is None:
+        raise undecodable(name)
+    return image
+
+
+def _check_frames(name: str | Path, file: Path | io.BytesIO) -> None:
+    """Refuse an animation."""
+    if Path(name).suffix.lower() in _ANIMATED_SUFFIXES:
+        num_frames = _count_frames(file)
+        if num_frames > 1:
+            raise ValueError(
+                f'{name} has {num_frames} frames and would be one image: make a video '
+                'of it (ffmpeg -i in.gif out.mp4), or a file of each frame'
+            )
+
+
+def _count_frames(file: Path | io.BytesIO) -> int:
     """How many images a file holds; 1 if that cannot be told."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             return getattr(image, 'n_frames', 1)
     # What cannot be opened here is up to the decoder, which says what is wrong.
     except Exception:  # noqa: BLE001

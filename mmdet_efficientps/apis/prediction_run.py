@@ -89,7 +89,7 @@ def predict_to_folder(
     folder = PredictionFolder(out, run, inferencer.classes, pictures, instances)
     tracked = _trackers(source.fps) if track else None
     problems = ProblemList()
-    advance: Callable[[], None] | None = None
+    advance: Callable[..., None] | None = None
 
     def problem(image: InputImage, error: Exception) -> None:
         is_frame = image.path is None or source.video is not None
@@ -109,7 +109,7 @@ def predict_to_folder(
         if overlay and source.video is not None:
             film = stack.enter_context(_film(source.video, out / 'overlay'))
         write = stack.enter_context(_writing(folder))
-        advance = stack.enter_context(_progress(source.total, len(folder)))
+        advance = stack.enter_context(show_progress(source.total, len(folder)))
         try:
             for image, result in results:
                 if tracked is not None:
@@ -249,8 +249,16 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _progress(total: int | None, done: int) -> Iterator[Callable[[], None]]:
-    """Show how many images are done, how fast, and how long the rest takes."""
+def show_progress(total: int | None, done: int) -> Iterator[Callable[..., None]]:
+    """Show how many images are done, how fast, and how long the rest takes.
+
+    Args:
+        total (int | None): Number of images; None if it is not known.
+        done (int): How many were done before.
+
+    Yields:
+        Callable[..., None]: To call when an image is done, or a number of them.
+    """
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -260,4 +268,4 @@ def _progress(total: int | None, done: int) -> Iterator[Callable[[], None]]:
     )
     with Progress(*columns, speed_estimate_period=60) as progress:
         task = progress.add_task('predicting', total=total, completed=done)
-        yield lambda: progress.advance(task)
+        yield lambda count=1: progress.advance(task, count)

@@ -199,7 +199,7 @@ class OnnxPredictor:
     Args:
         model (str | Path): The ``.onnx``.
         device (str, optional): 'cuda', or with a number, for ONNX Runtime on a GPU.
-            Defaults to the CPU.
+            Defaults to the CPU, with as many threads as PyTorch has.
 
     Raises:
         ImportError: If ONNX Runtime is not installed.
@@ -209,7 +209,9 @@ class OnnxPredictor:
     def __init__(self, model: str | Path, device: str | None = None) -> None:
         on_gpu = device is not None and device.startswith('cuda')
         providers = ['CUDAExecutionProvider'] if on_gpu else None
-        self.network = panoptic_onnx.PanopticOnnx(model, providers)
+        self.network = panoptic_onnx.PanopticOnnx(
+            model, providers, torch.get_num_threads()
+        )
         self.classes = PanopticClasses.from_categories(self.network.categories)
         self.thresholds = {
             key: self.network.metadata['fusion'][key]

@@ -133,8 +133,8 @@ class PanopticMasks(BitmapMasks):
                 Defaults to True.
 
         Returns:
-            BitmapMasks: Shape (M, *out_shape), bool if ``binarize``, else the type of
-            ``bboxes``.
+            BitmapMasks: Shape ``(M, *out_shape)``, bool if ``binarize``, else the type
+            of ``bboxes``.
         """
         bboxes = torch.as_tensor(bboxes, device=device)
         inds = np.asarray(torch.as_tensor(inds).cpu())

@@ -285,6 +285,7 @@ def test_the_converted_file_keeps_where_it_comes_from_and_the_class_names(conver
         file='released.pth', mmdet_version='1.0rc0', epoch=160, iter=476000
     )
     assert meta['dataset_meta'] == CityscapesPanopticDataset.METAINFO
+    assert 'GPLv3' in meta['license']
 
 
 def test_last_layers_start_anew_for_classes_of_your_own(released, tmp_path, caplog):

@@ -34,6 +34,10 @@ from mmdet_efficientps.utils.checkpoint_loading import (
 )
 
 CONFIGS = Path(__file__).parents[2] / 'configs/efficientps'
+LICENCE = (
+    'GPLv3, for academic use: the terms of the release, under which a converted '
+    'checkpoint stays'
+)
 CONFIG_NAME = 'efficientps-release_eff{arch}_16xb1-160e_cityscapes-1024x2048.py'
 
 
@@ -79,15 +83,16 @@ def converted_meta(source: Mapping, path: str, own_classes: bool) -> dict:
         own_classes (bool): Whether the classes are not those of Cityscapes.
 
     Returns:
-        dict: ``converted_from``, where the weights come from, and ``dataset_meta``
-        with names and colors, by which mmdet draws.
+        dict: ``converted_from``, where the weights come from, ``license`` and, by
+        which mmdet draws, ``dataset_meta`` with names and colors.
     """
     old = source.get('meta') or {}
     known = ('epoch', 'iter', 'mmdet_version', 'time')
     meta = dict(
         converted_from=dict(
             file=Path(path).name, **{key: old[key] for key in known if key in old}
-        )
+        ),
+        license=LICENCE,
     )
     if not own_classes:
         meta['dataset_meta'] = CityscapesPanopticDataset.METAINFO
@@ -134,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     meta = converted_meta(checkpoint, args.source, args.num_classes is not None)
     with atomic_path(args.target) as temporary:
         torch.save(dict(meta=meta, state_dict=state), temporary)
-    print(f'{args.target}: {len(state)} tensors')
+    print(f'{args.target}: {len(state)} tensors\nLicence: {LICENCE}.')
 
 
 if __name__ == '__main__':

@@ -57,11 +57,22 @@ class LoadCheckedImage(LoadImageFromFile):
             # Decoders raise any of these; errno is set by the system alone.
             if getattr(error, 'errno', None) is not None:
                 raise
-            raise ValueError(
-                f'{results["img_path"]} cannot be decoded as an image: it is damaged, '
-                'incomplete or of another type. Replace the file, or leave it out of '
-                'the data'
-            ) from error
+            raise undecodable(results['img_path']) from error
+
+
+def undecodable(name: object) -> ValueError:
+    """Give the error for an image that no decoder takes.
+
+    Args:
+        name (object): File it is in.
+
+    Returns:
+        ValueError: Says which and what to do.
+    """
+    return ValueError(
+        f'{name} cannot be decoded as an image: it is damaged, incomplete or of '
+        'another type. Replace the file, or leave it out of the data'
+    )
 
 
 @TRANSFORMS.register_module()

@@ -51,7 +51,7 @@ class InclusiveDeltaXYWHBBoxCoder(LegacyDeltaXYWHBBoxCoder):
             pred_bboxes (Tensor): Deltas dx, dy, dw, dh, (N, 4) or (N, 4 * C).
             max_shape (Sequence[int], optional): Height and width of the image; boxes
                 are clipped to [0, width - 1] and [0, height - 1].
-            wh_ratio_clip (float): dw and dh are clamped to +-|ln wh_ratio_clip|.
+            wh_ratio_clip (float): dw and dh are clamped to ±abs(ln(wh_ratio_clip)).
                 Defaults to 16 / 1000.
 
         Returns:

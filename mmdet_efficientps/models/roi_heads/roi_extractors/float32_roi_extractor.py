@@ -46,7 +46,7 @@ class Float32RoIExtractor(SingleRoIExtractor):
             roi_scale_factor (float, optional): Factor to enlarge RoIs by.
 
         Returns:
-            Tensor: Shape (K, C, *output_size), float32, in channels-last if
+            Tensor: Shape ``(K, C, *output_size)``, float32, in channels-last if
             ``gathers`` on a CPU.
         """
         with torch.autocast(rois.device.type, enabled=False):

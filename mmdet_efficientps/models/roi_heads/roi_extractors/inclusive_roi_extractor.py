@@ -33,7 +33,7 @@ class InclusiveRoIExtractor(Float32RoIExtractor):
             roi_scale_factor (float, optional): Factor to enlarge RoIs by.
 
         Returns:
-            Tensor: Shape (K, C, *output_size).
+            Tensor: Shape ``(K, C, *output_size)``.
         """
         exclusive = rois + rois.new_tensor([0, 0, 0, 1, 1])
         return super().forward(feats, exclusive, roi_scale_factor)

@@ -1,0 +1,84 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Lists what is installed, for reports of problems.
+
+Example::
+
+    python -m mmdet_efficientps.collect_env
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from mmengine.utils.dl_utils import collect_env as collect_base_env
+
+from .models.layers.inplace_abn import compiled_engine_serves
+from .version import __version__
+
+OPTIONAL = (
+    'inplace-abn',
+    'onnxruntime',
+    'onnxruntime-gpu',
+    'onnx',
+    'onnxscript',
+    'av',
+    'supervision',
+    'trackers',
+    'gradio',
+    'openmim',
+)
+
+
+def collect_env() -> dict[str, str]:
+    """Collect what results and failures may depend on.
+
+    Returns:
+        dict[str, str]: What MMEngine lists (system, Python, GPUs, compilers, PyTorch),
+        and mmdet, mmcv with what its ops were compiled with, the engine of iABN, where
+        the package is, and the optional packages.
+    """
+    env = {name: str(value) for name, value in collect_base_env().items()}
+    # Not mmdet's own collect_env: the hash it adds is that of the current folder.
+    env['MMDetection'] = _version('mmdet') or 'not installed'
+    env['mmdet_efficientps'] = f'{__version__} in {Path(__file__).parent}'
+    env['MMCV'] = _version('mmcv') or _version('mmcv-lite') or 'not installed'
+    env.update(_mmcv_ops())
+    env['Engine of iABN'] = _iabn_engines()
+    for name in OPTIONAL:
+        env[name] = _version(name) or 'not installed'
+    return env
+
+
+def _version(name: str) -> str | None:
+    """Version of an installed distribution, None if there is none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _mmcv_ops() -> dict[str, str]:
+    """What mmcv's ops were compiled with."""
+    try:
+        from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+    except ImportError as error:
+        return {'MMCV ops': f'cannot be loaded: {error}'}
+    return {
+        'MMCV compiler': str(get_compiler_version()),
+        'MMCV CUDA compiler': str(get_compiling_cuda_version()),
+    }
+
+
+def _iabn_engines() -> str:
+    """The engine that iABN takes on each kind of device, in float32."""
+    devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
+    return ', '.join(
+        f'{device}: '
+        + ('compiled' if compiled_engine_serves(device, torch.float32) else 'torch')
+        for device in devices
+    )
+
+
+if __name__ == '__main__':
+    for name, value in collect_env().items():
+        print(f'{name}: {value}')

@@ -1,0 +1,315 @@
+# Licensed under the Apache License, Version 2.0. See LICENSE.
+"""Write a model card from a training.
+
+Example::
+
+    python tools/model_card.py work_dirs/mine --license apache-2.0 \
+        --out work_dirs/mine/README.md
+
+The card is Markdown with the header that Hugging Face reads. What a work folder does
+not know, such as what a network is meant for, is left open and marked TODO.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+
+from mmdet_efficientps.apis.model_zoo import checkpoint_config
+from mmdet_efficientps.utils import atomic_path, check_output
+from mmdet_efficientps.utils.checkpoint_loading import (
+    CheckpointError,
+    find_state_dict,
+    read_checkpoint,
+)
+from mmdet_efficientps.version import __version__
+from mmdet_efficientps.visualization import read_scalars
+
+# Key of a validation, and its name in the card.
+METRICS = {
+    'panoptic/PQ': 'PQ',
+    'panoptic/SQ': 'SQ',
+    'panoptic/RQ': 'RQ',
+    'panoptic/PQ_th': 'PQ of things',
+    'panoptic/PQ_st': 'PQ of stuff',
+    'instance/AP': 'AP (Cityscapes)',
+    'coco/AP': 'AP (COCO)',
+    'semantic/mIoU': 'mIoU',
+}
+
+
+def find_checkpoint(work_dir: Path) -> Path:
+    """Find the checkpoint that a card is about.
+
+    Args:
+        work_dir (Path): Work folder of a training.
+
+    Returns:
+        Path: The best one, or that of ``last_checkpoint`` if none was validated.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    best = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    if best:
+        return best[-1]
+    last = work_dir / 'last_checkpoint'
+    if last.is_file():
+        # The folder may have been moved since.
+        path = work_dir / Path(last.read_text().strip()).name
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f'{work_dir} has no best_*.pth and no last_checkpoint: give the work folder of '
+        'a training'
+    )
+
+
+def validation_of(work_dir: Path, iteration: int) -> dict[str, float]:
+    """Read the metrics of a checkpoint from the logs of its training.
+
+    Args:
+        work_dir (Path): Work folder of a training.
+        iteration (int): The one the checkpoint was written at.
+
+    Returns:
+        dict[str, float]: Metrics in percent by their keys; empty if it was not
+        validated.
+    """
+    metrics: dict[str, float] = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for record in read_scalars(path):
+            if 'panoptic/PQ' in record and record.get('step') == iteration:
+                metrics = {key: value for key, value in record.items() if '/' in key}
+    return metrics
+
+
+def describe_data(cfg: Config) -> dict[str, str]:
+    """Say what a network was trained and validated on.
+
+    Args:
+        cfg (Config): Its config.
+
+    Returns:
+        dict[str, str]: Type and annotation files of the data sets.
+    """
+
+    def leaves(dataset: dict) -> list[dict]:
+        if 'datasets' in dataset:
+            return [leaf for part in dataset['datasets'] for leaf in leaves(part)]
+        return leaves(dataset['dataset']) if 'dataset' in dataset else [dataset]
+
+    lines = {}
+    for part in ('train', 'val'):
+        loader = cfg.get(f'{part}_dataloader')
+        if loader:
+            lines[part] = ', '.join(
+                f'{leaf["type"]} ({leaf.get("data_root") or ""}{leaf["ann_file"]})'
+                for leaf in leaves(loader['dataset'])
+            )
+    return lines
+
+
+def header(
+    name: str, license_id: str, dataset: str, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """Make the metadata that Hugging Face reads.
+
+    Args:
+        name (str): Name of the network.
+        license_id (str): Identifier of the licence there.
+        dataset (str): Name of the data set.
+        metrics (dict[str, float]): Those of the validation, by their keys.
+
+    Returns:
+        dict[str, Any]: Content of the YAML header.
+    """
+    data: dict[str, Any] = dict(
+        license=license_id,
+        library_name='mmdet_efficientps',
+        pipeline_tag='image-segmentation',
+        tags=['panoptic-segmentation', 'efficientps', 'mmdetection'],
+    )
+    results = [
+        dict(type=key.replace('/', '_').lower(), name=label, value=round(value, 2))
+        for key, label in METRICS.items()
+        if (value := metrics.get(key)) is not None
+    ]
+    if results:
+        data['model-index'] = [
+            dict(
+                name=name,
+                results=[
+                    dict(
+                        task=dict(
+                            type='image-segmentation', name='Panoptic segmentation'
+                        ),
+                        dataset=dict(type=dataset.lower(), name=dataset),
+                        metrics=results,
+                    )
+                ],
+            )
+        ]
+    return data
+
+
+def table(title: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Make a table in Markdown."""
+    lines = [title, ('---',) * len(title), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def write_card(
+    work_dir: Path,
+    checkpoint: Path,
+    license_id: str,
+    dataset: str | None = None,
+    speed: str | None = None,
+) -> str:
+    """Write a card.
+
+    Args:
+        work_dir (Path): Work folder of the training.
+        checkpoint (Path): One of its checkpoints.
+        license_id (str): Identifier of the licence at Hugging Face.
+        dataset (str, optional): Name of the data set. Defaults to the type of that of
+            the config.
+        speed (str, optional): What was measured, with the machine.
+
+    Returns:
+        str: Markdown.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read or holds no config.
+    """
+    loaded = read_checkpoint(checkpoint)
+    cfg = checkpoint_config(checkpoint)
+    meta = loaded['meta']
+    state = find_state_dict(loaded)
+    iteration = meta.get('iter')
+    metrics = validation_of(work_dir, iteration) if iteration else {}
+    data = describe_data(cfg)
+    dataset = dataset or data.get('val', 'unknown').partition(' ')[0]
+    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
+    parameters = sum(v.numel() for k, v in state.items() if not k.endswith(buffers))
+    name = Path(meta.get('experiment_name', checkpoint.stem)).name
+    # MMEngine adds the time to it.
+    name = name.rsplit('_', 2)[0] if 'experiment_name' in meta else name
+
+    classes = meta.get('dataset_meta', {})
+    things = ', '.join(classes.get('thing_classes', ())) or 'TODO'
+    stuff = ', '.join(classes.get('stuff_classes', ())) or 'TODO'
+    start = cfg.get('load_from') or (cfg.model.backbone.get('init_cfg') or {}).get(
+        'checkpoint', 'from scratch'
+    )
+    values = [
+        (label, f'{metrics[key]:.2f}')
+        for key, label in METRICS.items()
+        if key in metrics
+    ]
+    per_class = [
+        (name, f'{metrics[key]:.2f}')
+        for name in (
+            *classes.get('thing_classes', ()),
+            *classes.get('stuff_classes', ()),
+        )
+        if (key := f'panoptic/{name}_PQ') in metrics
+    ]
+    parts = [
+        '---\n'
+        + yaml.safe_dump(
+            header(name, license_id, dataset, metrics), sort_keys=False
+        ).strip()
+        + '\n---',
+        f'# {name}',
+        'Panoptic segmentation with EfficientPS (Mohan and Valada, IJCV 2021), trained '
+        f'with mmdet_efficientps {__version__}.',
+        '## Classes',
+        table(('things', 'stuff'), [(things, stuff)]),
+        '## Data',
+        table(
+            ('', ''),
+            [
+                ('trained on', data.get('train', 'TODO')),
+                ('validated on', data.get('val', 'TODO')),
+                ('weights at the start', str(start)),
+            ],
+        ),
+        '## Results',
+        f'Validation after iteration {iteration}, in percent.\n\n'
+        + table(('metric', 'value'), values)
+        + ('\n\n' + table(('class', 'PQ'), per_class) if per_class else '')
+        if values
+        else 'TODO: it was not validated.',
+        '## Size and speed',
+        table(
+            ('', ''),
+            [
+                ('parameters', f'{parameters / 1e6:.2f} M'),
+                ('checkpoint', f'{checkpoint.stat().st_size / 1e6:.1f} MB'),
+                ('speed', speed or 'not measured'),
+            ],
+        ),
+        '## Use',
+        '```bash\n'
+        f'python tools/predict.py IMAGES {checkpoint.name} --out results --overlay\n'
+        '```',
+        '## Meant for',
+        'TODO: what it is for, what images it was not trained on, and what follows '
+        'from its errors.',
+        '## Licence',
+        f'{license_id}. {meta["license"]}' if 'license' in meta else f'{license_id}.',
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dir', type=Path, help='work folder of a training')
+    parser.add_argument(
+        '--license',
+        required=True,
+        help='of the weights, as Hugging Face names it (apache-2.0, gpl-3.0, other): '
+        'see docs/checkpoints.md',
+    )
+    parser.add_argument(
+        '--checkpoint', type=Path, help='default: the best one, else the last'
+    )
+    parser.add_argument('--dataset', help='its name; default: its type in the config')
+    parser.add_argument(
+        '--speed', help="what was measured, such as '3.1 images/s on one NVIDIA H100'"
+    )
+    parser.add_argument(
+        '--out', type=Path, help='file to write, such as README.md; default: print it'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write or print the card."""
+    args = parse_args()
+    try:
+        checkpoint = args.checkpoint or find_checkpoint(args.work_dir)
+        card = write_card(
+            args.work_dir, checkpoint, args.license, args.dataset, args.speed
+        )
+        if not args.out:
+            print(card, end='')
+            return
+        check_output(args.out, [checkpoint], '--out')
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(card, encoding='utf-8')
+    except (CheckpointError, OSError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+    print(f'{args.out}: {card.count("TODO")} places to fill in are marked TODO')
+
+
+if __name__ == '__main__':
+    main()
