@@ -26,6 +26,7 @@ SETTINGS = {
 }
 HEADS = {'neck', 'semantic_head', 'roi_head'}
 BASELINE = HEADS | {'type', 'panoptic_fusion_head', 'test_cfg'}
+OF_QUERIES = BASELINE | {'panoptic_head', 'rpn_head', 'train_cfg'}
 # What each config may differ in from the main config of its data set.
 CHANGES = {
     'efficientps_r50': {'backbone', 'neck'},
@@ -69,6 +70,7 @@ CHANGES = {
     'toy_city/efficientps_lite0-small_plain-ce': {'semantic_head'},
     'toy_city/efficientps_lite0-small_worst25': {'semantic_head'},
     'toy_city/panoptic-fpn_lite0-small': BASELINE,
+    'toy_city/maskformer_lite0-small': OF_QUERIES,
 }
 OUTSIDE_THE_MODEL = {
     'toy_city/efficientps_lite0-small_one-rate': {'optim_wrapper'},
@@ -76,6 +78,13 @@ OUTSIDE_THE_MODEL = {
     # They have no other predictions than panoptic ones to evaluate.
     'panoptic-fpn_effb5': {'val_evaluator', 'test_evaluator'},
     'toy_city/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
+    'toy_city/maskformer_lite0-small': {
+        'val_evaluator',
+        'test_evaluator',
+        'optim_wrapper',
+        # what its model is written with
+        *('attention', 'channels', 'feed_forward', 'num_classes', 'position'),
+    },
 }
 
 
@@ -128,8 +137,11 @@ def small(model):
     if model.backbone.get('arch') == 'b5':
         model.backbone.arch = 'b0'
         model.neck.in_channels = [24, 40, 112, 1280]
-    model.roi_head.bbox_head.fc_out_channels = 32
     model.backbone.init_cfg = None
+    if model.type == 'MaskFormer':
+        model.test_cfg.object_mask_thr = 0.0
+        return model
+    model.roi_head.bbox_head.fc_out_channels = 32
     model.train_cfg.rpn_proposal.max_per_img = 20
     model.train_cfg.rcnn.sampler.num = 16
     model.test_cfg.rpn.max_per_img = 20

