@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 from benchmarking import (
+    CONFIGS,
     MB,
     Timer,
     in_fresh_process,
@@ -45,11 +46,6 @@ from benchmarking import (
     resident_mb,
 )
 
-# Short names of configs, and the size of their images.
-CONFIGS = {
-    'paper': ('efficientps_effb5_16xb1-50k_cityscapes-1024x2048', '512x1024'),
-    'small': ('efficientps_lite0-small_1xb2-760_toy-city-256x512', '256x512'),
-}
 OURS = {
     'ours eager': {},
     'ours prepared': {'prepare': True},

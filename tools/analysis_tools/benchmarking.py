@@ -18,6 +18,11 @@ from typing import Any
 import numpy as np
 
 MB = 2**20
+# Short names of configs, and the size of their images.
+CONFIGS = {
+    'paper': ('efficientps_effb5_16xb1-50k_cityscapes-1024x2048', '512x1024'),
+    'small': ('efficientps_lite0-small_1xb2-760_toy-city-256x512', '256x512'),
+}
 
 
 def machine(device: str = 'cpu') -> str:

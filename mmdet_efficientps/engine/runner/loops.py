@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -94,6 +95,21 @@ class _ResumableLoop(BaseLoop):
             yield data
         self.place = (epoch + 1, 0)
 
+    @contextmanager
+    def _signals_let_go(self) -> Iterator[None]:
+        """Note no more signals after an error, in training, validation or loading.
+
+        MMEngine calls ``after_run`` after success alone, and the process may go on, in
+        a notebook for instance.
+        """
+        try:
+            yield
+        except BaseException:
+            for hook in self.runner.hooks:
+                if isinstance(hook, ResumableCheckpointHook):
+                    hook.after_run(self.runner)
+            raise
+
     def run_iter(self, *arguments: Any) -> None:
         """Train on a batch.
 
@@ -103,16 +119,8 @@ class _ResumableLoop(BaseLoop):
         Raises:
             MemoryError: If there is too little memory; says for what.
         """
-        try:
-            with explained_memory_errors(arguments[-1], self._iter + 1):
-                super().run_iter(*arguments)
-        except BaseException:
-            # The process may go on, in a notebook for instance, and shall not note
-            # signals for a training that has ended.
-            for hook in self.runner.hooks:
-                if isinstance(hook, ResumableCheckpointHook):
-                    hook.after_run(self.runner)
-            raise
+        with explained_memory_errors(arguments[-1], self._iter + 1):
+            super().run_iter(*arguments)
 
     def is_validated_after(self, count: int) -> bool:
         """Whether there is a validation after a number of iterations or epochs.
@@ -179,6 +187,11 @@ class ResumableIterBasedTrainLoop(_ResumableLoop, IterBasedTrainLoop):
         Returns:
             torch.nn.Module: The model.
         """
+        with self._signals_let_go():
+            self._train()
+        return self.runner.model
+
+    def _train(self) -> None:
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
@@ -190,7 +203,6 @@ class ResumableIterBasedTrainLoop(_ResumableLoop, IterBasedTrainLoop):
                 runner.val_loop.run()
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
-        return runner.model
 
 
 @LOOPS.register_module(name=['ResumableEpochBasedTrainLoop', 'EpochBasedTrainLoop'])
@@ -219,6 +231,15 @@ class ResumableEpochBasedTrainLoop(_ResumableLoop, EpochBasedTrainLoop):
                 "train_cfg.type='IterBasedTrainLoop'"
             )
         super().__init__(runner, loader, **kwargs)
+
+    def run(self) -> torch.nn.Module:
+        """Train.
+
+        Returns:
+            torch.nn.Module: The model.
+        """
+        with self._signals_let_go():
+            return super().run()
 
     def run_epoch(self) -> None:
         """Train for an epoch, or what is left of it."""
