@@ -23,6 +23,10 @@ SETTINGS = {
         '_1xb2-760_toy-city-256x512',
         'efficientps_lite0-small_1xb2-760_toy-city-256x512.py',
     ),
+    'pedestrian_zone/': (
+        '_1xb2-760_pedestrian-zone',
+        'efficientps_lite0-small_1xb2-760_pedestrian-zone.py',
+    ),
 }
 HEADS = {'neck', 'semantic_head', 'roi_head'}
 BASELINE = HEADS | {'type', 'panoptic_fusion_head', 'test_cfg'}
@@ -71,6 +75,7 @@ CHANGES = {
     'toy_city/efficientps_lite0-small_worst25': {'semantic_head'},
     'toy_city/panoptic-fpn_lite0-small': BASELINE,
     'toy_city/maskformer_lite0-small': OF_QUERIES,
+    'pedestrian_zone/panoptic-fpn_lite0-small': BASELINE,
 }
 OUTSIDE_THE_MODEL = {
     'toy_city/efficientps_lite0-small_one-rate': {'optim_wrapper'},
@@ -78,6 +83,7 @@ OUTSIDE_THE_MODEL = {
     # They have no other predictions than panoptic ones to evaluate.
     'panoptic-fpn_effb5': {'val_evaluator', 'test_evaluator'},
     'toy_city/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
+    'pedestrian_zone/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
     'toy_city/maskformer_lite0-small': {
         'val_evaluator',
         'test_evaluator',
@@ -158,11 +164,13 @@ def small(model):
 def test_ablation_trains_and_predicts(name):
     torch.manual_seed(0)
     model = revert_sync_batchnorm(MODELS.build(small(deepcopy(read(name)[0].model))))
+    num_things = model.panoptic_fusion_head.num_things_classes
+    num_classes = num_things + model.panoptic_fusion_head.num_stuff_classes
     batch = demo_mm_inputs(
         1,
         [(3, 64, 64)],
         num_items=[2],
-        num_classes=8,
+        num_classes=num_things,
         with_mask=True,
         with_semantic=True,
     )
@@ -181,5 +189,6 @@ def test_ablation_trains_and_predicts(name):
     assert panoptic.shape == (1, 64, 64)
     classes = panoptic % INSTANCE_OFFSET
     is_instance = panoptic >= INSTANCE_OFFSET
-    assert (classes[is_instance] < 8).all()
-    assert ((classes[~is_instance] >= 8) & (classes[~is_instance] <= 19)).all()
+    assert (classes[is_instance] < num_things).all()
+    of_stuff = classes[~is_instance]
+    assert ((of_stuff >= num_things) & (of_stuff <= num_classes)).all()
