@@ -23,9 +23,14 @@ SETTINGS = {
         '_1xb2-760_toy-city-256x512',
         'efficientps_lite0-small_1xb2-760_toy-city-256x512.py',
     ),
+    'pedestrian_zone/': (
+        '_1xb2-760_pedestrian-zone',
+        'efficientps_lite0-small_1xb2-760_pedestrian-zone.py',
+    ),
 }
 HEADS = {'neck', 'semantic_head', 'roi_head'}
 BASELINE = HEADS | {'type', 'panoptic_fusion_head', 'test_cfg'}
+OF_QUERIES = BASELINE | {'panoptic_head', 'rpn_head', 'train_cfg'}
 # What each config may differ in from the main config of its data set.
 CHANGES = {
     'efficientps_r50': {'backbone', 'neck'},
@@ -57,18 +62,35 @@ CHANGES = {
     'efficientps_effb5_plain-ce': {'semantic_head'},
     'panoptic-fpn_effb5': BASELINE,
     'toy_city/efficientps_lite0-small_fpn': {'neck'},
-    'toy_city/efficientps_lite0-small_fpn-plain-no-norm': {'neck'},
+    'toy_city/efficientps_lite0-small_fpn-plain': {'neck'},
     'toy_city/efficientps_lite0-small_two-way-fpn-plain': {'neck'},
-    'toy_city/efficientps_lite0-small_two-way-fpn-plain-no-norm': {'neck'},
+    'toy_city/efficientps_lite0-small_iabn-neck': {'neck'},
+    'toy_city/efficientps_lite0-small_separable-mask-head': {'roi_head'},
+    'toy_city/efficientps_lite0-small_separable-mask-head-no-norm': {'roi_head'},
+    'toy_city/efficientps_lite0-small_class-specific': {'roi_head'},
+    'toy_city/efficientps_lite0-small_one-rate': set(),
+    'toy_city/efficientps_lite0-small_slow-backbone': set(),
     'toy_city/efficientps_lite0-small_heuristic-fusion': {'panoptic_fusion_head'},
     'toy_city/efficientps_lite0-small_plain-ce': {'semantic_head'},
     'toy_city/efficientps_lite0-small_worst25': {'semantic_head'},
     'toy_city/panoptic-fpn_lite0-small': BASELINE,
+    'toy_city/maskformer_lite0-small': OF_QUERIES,
+    'pedestrian_zone/panoptic-fpn_lite0-small': BASELINE,
 }
-# It has no other predictions than panoptic ones to evaluate.
 OUTSIDE_THE_MODEL = {
+    'toy_city/efficientps_lite0-small_one-rate': {'optim_wrapper'},
+    'toy_city/efficientps_lite0-small_slow-backbone': {'optim_wrapper'},
+    # They have no other predictions than panoptic ones to evaluate.
     'panoptic-fpn_effb5': {'val_evaluator', 'test_evaluator'},
     'toy_city/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
+    'pedestrian_zone/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
+    'toy_city/maskformer_lite0-small': {
+        'val_evaluator',
+        'test_evaluator',
+        'optim_wrapper',
+        # what its model is written with
+        *('attention', 'channels', 'feed_forward', 'num_classes', 'position'),
+    },
 }
 
 
@@ -121,8 +143,11 @@ def small(model):
     if model.backbone.get('arch') == 'b5':
         model.backbone.arch = 'b0'
         model.neck.in_channels = [24, 40, 112, 1280]
-    model.roi_head.bbox_head.fc_out_channels = 32
     model.backbone.init_cfg = None
+    if model.type == 'MaskFormer':
+        model.test_cfg.object_mask_thr = 0.0
+        return model
+    model.roi_head.bbox_head.fc_out_channels = 32
     model.train_cfg.rpn_proposal.max_per_img = 20
     model.train_cfg.rcnn.sampler.num = 16
     model.test_cfg.rpn.max_per_img = 20
@@ -139,11 +164,13 @@ def small(model):
 def test_ablation_trains_and_predicts(name):
     torch.manual_seed(0)
     model = revert_sync_batchnorm(MODELS.build(small(deepcopy(read(name)[0].model))))
+    num_things = model.panoptic_fusion_head.num_things_classes
+    num_classes = num_things + model.panoptic_fusion_head.num_stuff_classes
     batch = demo_mm_inputs(
         1,
         [(3, 64, 64)],
         num_items=[2],
-        num_classes=8,
+        num_classes=num_things,
         with_mask=True,
         with_semantic=True,
     )
@@ -162,5 +189,6 @@ def test_ablation_trains_and_predicts(name):
     assert panoptic.shape == (1, 64, 64)
     classes = panoptic % INSTANCE_OFFSET
     is_instance = panoptic >= INSTANCE_OFFSET
-    assert (classes[is_instance] < 8).all()
-    assert ((classes[~is_instance] >= 8) & (classes[~is_instance] <= 19)).all()
+    assert (classes[is_instance] < num_things).all()
+    of_stuff = classes[~is_instance]
+    assert ((of_stuff >= num_things) & (of_stuff <= num_classes)).all()

@@ -21,6 +21,7 @@ MB = 2**20
 # Short names of configs, and the size of their images.
 CONFIGS = {
     'paper': ('efficientps_effb5_16xb1-50k_cityscapes-1024x2048', '512x1024'),
+    'medium': ('efficientps_lite2-medium_1xb2-1520_toy-city-512x1024', '512x1024'),
     'small': ('efficientps_lite0-small_1xb2-760_toy-city-256x512', '256x512'),
 }
 

@@ -19,8 +19,5 @@ model = dict(
         rpn_proposal=dict(nms_pre=1000, max_per_img=500),
         rcnn=dict(sampler=dict(num=128)),
     ),
-    test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=500),
-        panoptic=dict(min_stuff_area=256),
-    ),
+    test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=500)),
 )

@@ -7,9 +7,16 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-4),
-    # The pretrained backbone keeps its batch norm statistics: larger steps would
-    # drive its features away from them.
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
+    paramwise_cfg=dict(
+        custom_keys=dict(
+            # The pretrained backbone keeps its batch norm statistics: larger steps
+            # would drive its features away from them.
+            backbone=dict(lr_mult=0.3),
+            # It has batch norm and no weights to begin with, and learns from every
+            # pixel: it stands larger steps than the boxes do.
+            semantic_head=dict(lr_mult=6),
+        )
+    ),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [

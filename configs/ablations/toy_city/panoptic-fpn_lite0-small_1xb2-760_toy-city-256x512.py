@@ -1,5 +1,6 @@
-# Baseline: mmdet's PanopticFPN with the backbone, data, schedule, anchors, channels and
-# thresholds of the demo; the rest as in mmdet's own config of it.
+# Baseline: mmdet's PanopticFPN with the backbone, data, schedule, learning rates of
+# the parts, anchors, channels and thresholds of the demo; the rest as in mmdet's own
+# config.
 _base_ = '../../efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 
 model = dict(
@@ -22,6 +23,7 @@ model = dict(
     ),
     roi_head=dict(
         type='StandardRoIHead',
+        bbox_head=dict(reg_class_agnostic=False),
         mask_head=dict(
             _delete_=True,
             type='FCNMaskHead',
@@ -37,8 +39,8 @@ model = dict(
         num_stuff_classes=11,
     ),
     test_cfg=dict(
-        rcnn=dict(score_thr=0.3, nms=dict(class_agnostic=True)),
-        panoptic=dict(_delete_=True, mask_overlap=0.5, stuff_area_limit=64),
+        rcnn=dict(score_thr=0.4, nms=dict(class_agnostic=True)),
+        panoptic=dict(_delete_=True, mask_overlap=0.5, stuff_area_limit=512),
     ),
 )
 # it predicts panoptic maps only

@@ -1,4 +1,4 @@
-# Neck: mmdet's FPN, top-down path alone, plain output convs and no norm layers.
+# Neck: mmdet's FPN, top-down path alone and plain output convs.
 _base_ = '../../efficientps/efficientps_lite0-small_1xb2-760_toy-city-256x512.py'
 
 model = dict(
