@@ -93,11 +93,11 @@ def install_command(name: str, stack: str) -> str:
     pinned = f'{package.name}=={package.tested}'
     if name != 'mmcv':
         return f'pip install {pinned}'
-    # With dependencies first (prebuilt), then mmcv itself against this torch. Older
-    # tools do not read how the fork says its licence, newer ones lack pkg_resources.
+    # With dependencies first (prebuilt), then mmcv itself against this torch. The fork
+    # asks for setuptools 80; newer ones lack the pkg_resources that mmcv asks for.
     return (
         'pip install addict opencv-python pyyaml yapf\n'
-        "    pip install 'setuptools>=77,<81' wheel ninja packaging psutil\n"
+        "    pip install 'setuptools>=80,<81' wheel ninja packaging psutil\n"
         '    pip install --no-build-isolation --no-cache-dir --force-reinstall '
         f'--no-deps {pinned}'
     )
