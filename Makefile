@@ -7,7 +7,10 @@
 PYTHON ?= $(or $(shell for python in python3 python3.12 python3.11 python3.10 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 	>/dev/null 2>&1 && echo $$python && break; done),python3)
-VENV ?= .venv
+
+# Whose mmdet, mmcv and mmengine: openmmlab, or onedl, the maintained forks.
+STACK ?= openmmlab
+VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 
 # ENV_PYTHON names the Python of an environment of your own that has torch, mmcv
 # with ops, mmdet and this package: it is used as it is, nothing is installed.
@@ -26,7 +29,8 @@ help:  ## Show this help
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) \
 		| awk -F@ '{ printf "%-17s %s\n", $$1, $$2 }'
 	@echo
-	@echo '  VENV=path        where the environment is or shall be (.venv)'
+	@echo '  STACK=onedl      with the maintained forks of mmdet, mmcv and mmengine'
+	@echo '  VENV=path        where the environment is or shall be ($(VENV))'
 	@echo '  PYTHON=path      the Python to make it with'
 	@echo '  ENV_PYTHON=path  run in a complete environment of your own instead'
 	@echo '  MAX_JOBS=n       how many compilers run at once (as many as fit)'
@@ -66,4 +70,4 @@ clean:  ## Remove caches and builds, but not the environment or data
 	find . -name '.?*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.complete: $(wildcard requirements/*.txt) tools/setup_env.py
-	@$(PYTHON) tools/setup_env.py --venv $(VENV)
+	@$(PYTHON) tools/setup_env.py --venv $(VENV) --stack $(STACK)

@@ -6,13 +6,13 @@ Example::
     python -m mmdet_efficientps.collect_env
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from mmengine.utils.dl_utils import collect_env as collect_base_env
 
 from .models.layers.inplace_abn import compiled_engine_serves
+from .utils.environment import STACKS, installed_stack, installed_version
 from .version import __version__
 
 OPTIONAL = (
@@ -32,6 +32,7 @@ OPTIONAL = (
     'mlflow',
     'wandb',
     'openmim',
+    'onedl-mim',
 )
 
 
@@ -40,27 +41,21 @@ def collect_env() -> dict[str, str]:
 
     Returns:
         dict[str, str]: What MMEngine lists (system, Python, GPUs, compilers, PyTorch),
-        and mmdet, mmcv with what its ops were compiled with, the engine of iABN, where
-        the package is, and the optional packages.
+        which stack mmdet is of, the packages that bring mmdet, mmcv and mmengine, what
+        the ops of mmcv were compiled with, the engine of iABN, where the package is,
+        and the optional packages.
     """
     env = {name: str(value) for name, value in collect_base_env().items()}
     # Not mmdet's own collect_env: the hash it adds is that of the current folder.
-    env['MMDetection'] = _version('mmdet') or 'not installed'
     env['mmdet_efficientps'] = f'{__version__} in {Path(__file__).parent}'
-    env['MMCV'] = _version('mmcv') or _version('mmcv-lite') or 'not installed'
+    env['Stack'] = installed_stack()
+    for package in STACKS[env['Stack']].values():
+        env[package.name] = installed_version(package.name) or 'not installed'
     env.update(_mmcv_ops())
     env['Engine of iABN'] = _iabn_engines()
     for name in OPTIONAL:
-        env[name] = _version(name) or 'not installed'
+        env[name] = installed_version(name) or 'not installed'
     return env
-
-
-def _version(name: str) -> str | None:
-    """Version of an installed distribution, None if there is none."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _mmcv_ops() -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmdet_efficientps import collect_env as module
+from mmdet_efficientps.utils.environment import STACKS
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,18 +50,14 @@ def env():
 def test_versions_are_those_installed(env):
     assert env['mmdet_efficientps'].startswith(module.__version__)
     assert env['PyTorch'] == torch.__version__
-    for field, name in (
-        ('MMCV', 'mmcv'),
-        ('MMDetection', 'mmdet'),
-        ('MMEngine', 'mmengine'),
-        ('inplace-abn', 'inplace-abn'),
-    ):
-        assert env[field] == version(name)
+    packages = [package.name for package in STACKS[env['Stack']].values()]
+    for name in (*packages, 'inplace-abn'):
+        assert env[name] == version(name)
     assert 'MMCV compiler' in env
 
 
 def test_what_is_missing_is_said(monkeypatch):
-    monkeypatch.setattr(module, '_version', lambda name: None)
+    monkeypatch.setattr(module, 'installed_version', lambda name: None)
     env = module.collect_env()
     assert env['onnxruntime'] == env['inplace-abn'] == 'not installed'
 

@@ -14,6 +14,8 @@ import threading
 import venv
 import zipfile
 from collections import Counter
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,10 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mmdet_efficientps.utils.environment import STACKS
 
 ROOT = Path(__file__).parents[1]
 DEMO = 'efficientps_lite0-small_1xb2-760_toy-city-256x512'
@@ -157,6 +163,43 @@ def test_wheel_holds_what_the_package_and_mim_need(wheel):
     # whoever imports the package has its types checked
     assert 'mmdet_efficientps/py.typed' in files
     assert not [f for f in files if 'tests/' in f or f.endswith(('.npz', '.pyc'))]
+
+
+def packages_for(wheel):
+    """Names of all packages that pip takes for a wheel with all its extras.
+
+    As far as they are installed here: what those ask for in turn is read from them.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        (info,) = (
+            p for p in zipfile.Path(archive).iterdir() if p.suffix == '.dist-info'
+        )
+        own = metadata.PathDistribution(info)
+        pending = [(own, own.metadata.get_all('Provides-Extra'))]
+        names = set()
+        while pending:
+            distribution, extras = pending.pop()
+            for requirement in map(Requirement, distribution.requires or ()):
+                marker = requirement.marker
+                chosen = [{'extra': extra} for extra in ('', *extras)]
+                if marker and not any(map(marker.evaluate, chosen)):
+                    continue
+                name = canonicalize_name(requirement.name)
+                if name in names:
+                    continue
+                names.add(name)
+                with suppress(metadata.PackageNotFoundError):
+                    pending.append((metadata.distribution(name), requirement.extras))
+    return names
+
+
+@slow
+def test_installing_the_wheel_brings_neither_stack(wheel):
+    names = packages_for(wheel)
+    # what it asks for, what that asks for, and what an extra asks for
+    assert {'cityscapesscripts', 'pyquaternion', 'onnxscript'} <= names
+    stacks = {p.name for packages in STACKS.values() for p in packages.values()}
+    assert not names & {*stacks, 'mmcv-lite'}
 
 
 @slow

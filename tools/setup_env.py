@@ -3,8 +3,9 @@
 
 Installs the pinned requirements in the order that works: first what is prebuilt,
 torch included, then mmcv with its ops and inplace-abn, both compiled against that
-torch, then this project itself, editable. Needs nothing but Python 3.10-3.12 and
-a C++ compiler. Interrupted or failed, it goes on where it was when run again: pip
+torch, then this project itself, editable. mmengine, mmcv and mmdet are those of one of
+two stacks: OpenMMLab's or the forks named onedl-*. Needs nothing but Python 3.10-3.12
+and a C++ compiler. Interrupted or failed, it goes on where it was when run again: pip
 leaves alone what is there, and the file `.complete` in the environment, written last,
 tells a finished one.
 """
@@ -25,6 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / 'requirements'
+# constraints-STACK.txt has the packages of each. The first is the default.
+STACKS = ('openmmlab', 'onedl')
 PREBUILT = ('build', 'runtime', 'tests', 'docs', 'optional')
 OLDEST, NEWEST = (3, 10), (3, 12)
 NAME_PYTHON = 'make test PYTHON=/path/to/python3.11'
@@ -46,6 +49,13 @@ for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
     assert kept == [0, 2], f'nms on {device} keeps {kept} instead of [0, 2]'
 """
 CHECK_INPLACE_ABN = 'import torch, inplace_abn'
+CHECK_STRANGERS = """
+import sys
+from importlib.metadata import distributions
+found = {{d.metadata['Name'] for d in distributions()}} & {strangers}
+if found:
+    sys.exit(', '.join(sorted(found)))
+"""
 CHECK_GPU = """
 import os, sys, torch
 hidden = os.environ.get('CUDA_VISIBLE_DEVICES') == ''
@@ -213,9 +223,23 @@ def duration(seconds: float) -> str:
     return f'{minutes} min {seconds} s' if minutes else f'{seconds} s'
 
 
-def fingerprint() -> str:
+def constraints(stack: str) -> Path:
+    """The file with the versions of mmengine, mmcv and mmdet of a stack."""
+    return REQUIREMENTS / f'constraints-{stack}.txt'
+
+
+def packages(stack: str) -> tuple[str, str, str]:
+    """The packages that bring mmengine, mmcv and mmdet in a stack."""
+    text = constraints(stack).read_text()
+    mmengine, mmcv, mmdet = re.findall(r'^([\w-]+)==', text, re.MULTILINE)
+    return mmengine, mmcv, mmdet
+
+
+def fingerprint(stack: str) -> str:
     """Changes with everything that decides what is installed."""
-    files = [*sorted(REQUIREMENTS.glob('*.txt')), Path(__file__)]
+    others = {constraints(other) for other in STACKS if other != stack}
+    required = set(REQUIREMENTS.glob('*.txt')) - others
+    files = [*sorted(required), Path(__file__)]
     return hashlib.sha256(b'\0'.join(f.read_bytes() for f in files)).hexdigest()
 
 
@@ -229,10 +253,12 @@ class Environment:
 
     Args:
         folder (Path): Where it is or shall be.
+        stack (str): Whose mmdet it has, one of ``STACKS``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stack: str = STACKS[0]) -> None:
         self.folder = folder
+        self.stack = stack
         self.python = folder / 'bin' / 'python'
         self.stamp = folder / '.complete'
         self.log = folder / 'setup.log'
@@ -251,7 +277,8 @@ class Environment:
 
     def is_complete(self) -> bool:
         """Whether a set-up like this one was finished, and its Python runs."""
-        finished = self.stamp.is_file() and self.stamp.read_text() == fingerprint()
+        expected = fingerprint(self.stack)
+        finished = self.stamp.is_file() and self.stamp.read_text() == expected
         return finished and not self.problem_of('pass')
 
     def create(self) -> None:
@@ -293,6 +320,20 @@ class Environment:
         major, minor, include = described.strip().split(' ', maxsplit=2)
         check_version((int(major), int(minor)), self.python)
         check_compiler(include)
+
+    def check_stack(self) -> None:
+        """Raises SetupError if it has packages of another stack.
+
+        The modules have the same names: one would be written over the other.
+        """
+        others = [stack for stack in STACKS if stack != self.stack]
+        strangers = {name for stack in others for name in packages(stack)}
+        if found := self.problem_of(CHECK_STRANGERS.format(strangers=strangers)):
+            raise SetupError(
+                f'{self.folder} has packages of another stack than {self.stack}: '
+                f'{found}. Name another folder (VENV=.venv-{self.stack}), or remove '
+                'this one.'
+            )
 
     def pip_install(self, title: str, *arguments: str | Path) -> None:
         """Runs pip install with everything it says in the log, and shows progress.
@@ -343,7 +384,9 @@ class Environment:
         )
 
 
-def install_compiled(environment: Environment, name: str, check: str) -> None:
+def install_compiled(
+    environment: Environment, name: str, pins: Path, check: str
+) -> None:
     """Installs a package that compiles against torch, and checks that it works.
 
     A wheel in pip's cache, which does not know what torch it was compiled against,
@@ -351,13 +394,14 @@ def install_compiled(environment: Environment, name: str, check: str) -> None:
 
     Args:
         environment (Environment): Where to.
-        name (str): The package; requirements/compiled.txt has its version.
+        name (str): The package.
+        pins (Path): The file of requirements/ that has its version.
         check (str): Python code that fails if it does not work.
 
     Raises:
         SetupError: If it cannot be compiled or does not work.
     """
-    pinned = ('-v', '--no-build-isolation', '-c', REQUIREMENTS / 'compiled.txt', name)
+    pinned = ('-v', '--no-build-isolation', '-c', pins, name)
     anew = ('--no-cache-dir', '--force-reinstall', '--no-deps')
     environment.pip_install(f'building {name}', *pinned)
     if problem := environment.problem_of(check):
@@ -383,10 +427,14 @@ def set_up(environment: Environment) -> None:
     environment.create()
     # Known in seconds, so said before the minutes of downloading and compiling.
     environment.check_python()
+    environment.check_stack()
     environment.stamp.unlink(missing_ok=True)
+    mmengine, mmcv, mmdet = packages(environment.stack)
+    pins = constraints(environment.stack)
     environment.pip_install(
         'installing torch and what else is prebuilt',
         *(f'-r{REQUIREMENTS / name}.txt' for name in PREBUILT),
+        *('-c', pins, mmengine, mmdet),
     )
     if problem := environment.problem_of('import cv2'):
         raise failure('OpenCV cannot be loaded:', problem)
@@ -396,12 +444,13 @@ def set_up(environment: Environment) -> None:
             'without CUDA, is the driver new enough?): everything runs on the CPU.'
         )
     say(
-        'Next mmcv is compiled with its ops: about 10 minutes on two processors, '
+        f'Next {mmcv} is compiled with its ops: about 10 minutes on two processors, '
         f'seconds if it or its wheel is there already. Details: {environment.log}'
     )
-    install_compiled(environment, 'mmcv', CHECK_MMCV)
+    install_compiled(environment, mmcv, pins, CHECK_MMCV)
     try:
-        install_compiled(environment, 'inplace-abn', CHECK_INPLACE_ABN)
+        compiled = REQUIREMENTS / 'compiled.txt'
+        install_compiled(environment, 'inplace-abn', compiled, CHECK_INPLACE_ABN)
     except SetupError as error:
         say(
             f'Warning: {error}\nGoing on without inplace-abn: its place is taken by '
@@ -416,7 +465,7 @@ def set_up(environment: Environment) -> None:
         'installing mmdet_efficientps itself',
         *('--no-deps', '--no-build-isolation', '--use-pep517', '-e', ROOT),
     )
-    environment.stamp.write_text(fingerprint())
+    environment.stamp.write_text(fingerprint(environment.stack))
 
 
 def main() -> int:
@@ -425,7 +474,11 @@ def main() -> int:
     parser.add_argument(
         '--venv', type=Path, default=ROOT / '.venv', help='the environment (.venv)'
     )
-    environment = Environment(parser.parse_args().venv.absolute())
+    parser.add_argument(
+        '--stack', choices=STACKS, default=STACKS[0], help='whose mmdet (%(default)s)'
+    )
+    arguments = parser.parse_args()
+    environment = Environment(arguments.venv.absolute(), arguments.stack)
     try:
         if environment.is_complete():
             environment.stamp.touch()

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from packaging.version import Version
 from torch import Tensor
@@ -37,7 +38,8 @@ def allow_mmengine_checkpoints() -> None:
     """Declare the types in MMEngine's checkpoints safe for ``torch.load``.
 
     Applies to the whole process; does nothing for a torch whose default is the
-    unsafe mode.
+    unsafe mode. What is refused stays refused when MMEngine loads: its fork,
+    onedl-mmengine, would read the file once more in the unsafe mode.
     """
     if Version(torch.__version__) < Version('2.6'):
         return
@@ -56,6 +58,9 @@ def allow_mmengine_checkpoints() -> None:
             (_history_buffer_method, 'builtins.getattr'),
         ]
     )  # fmt: skip
+    # That of the fork allows any getattr as well, and then everything.
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        mmengine_checkpoint._safe_torch_load = torch.load
 
 
 def _history_buffer_method(owner: type, name: str) -> Callable:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mmdet_efficientps.utils.environment import installed_stack
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/troubleshooting.md').read_text(encoding='utf-8')
 MESSAGES = re.findall(r'^### `(.*)`$', PAGE, re.M)
@@ -21,6 +23,8 @@ SAID_BY_OTHERS = {
     ),
     'Weights only load failed.': 'torch/serialization.py',
 }
+# Of one of the two stacks alone.
+NOT_SAID_BY_ONEDL = ('MMCV==… is used but incompatible.',)
 # What Python says of a module that is not there.
 MISSING_MODULES = ("No module named 'mmcv._ext'", "No module named 'pkg_resources'")
 
@@ -60,6 +64,8 @@ def test_page_quotes_messages():
 def test_message_is_in_the_code(message, own_texts):
     if message in MISSING_MODULES:
         return
+    if message in NOT_SAID_BY_ONEDL and installed_stack() == 'onedl':
+        pytest.skip('the mmdet of this stack does not say it')
     if message in SAID_BY_OTHERS:
         package, _, path = SAID_BY_OTHERS[message].partition('/')
         file = Path(importlib.util.find_spec(package).origin).parent / path

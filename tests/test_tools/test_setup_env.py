@@ -3,14 +3,18 @@
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from torch.utils import cpp_extension
 
+from mmdet_efficientps.utils.environment import installed_version
+
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
+PINS = Path('constraints-openmmlab.txt')
 
 
 @pytest.fixture(scope='module')
@@ -149,8 +153,42 @@ def half_made(setup_env, tmp_path):
 
 def test_half_made_environment_is_not_complete(setup_env, half_made):
     assert not half_made.is_complete()
-    half_made.stamp.write_text(setup_env.fingerprint())
+    half_made.stamp.write_text(setup_env.fingerprint(half_made.stack))
     assert half_made.is_complete()
+
+
+def test_environment_of_another_stack_is_not_complete(setup_env, half_made):
+    half_made.stamp.write_text(setup_env.fingerprint('openmmlab'))
+    half_made.stack = 'onedl'
+    assert not half_made.is_complete()
+
+
+def test_stack_is_not_installed_over_the_other(setup_env, half_made):
+    # what is on the path of the tests is one of them
+    installed = {'openmmlab': 'mmdet', 'onedl': 'onedl-mmdetection'}
+    (own,) = (s for s, name in installed.items() if installed_version(name))
+    (other,) = set(setup_env.STACKS) - {own}
+    half_made.python = Path(sys.executable)
+    half_made.stack = own
+    half_made.check_stack()
+    half_made.stack = other
+    with pytest.raises(setup_env.SetupError, match=installed[own]) as caught:
+        half_made.check_stack()
+    assert f'VENV=.venv-{other}' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('options', 'venv'),
+    [
+        ((), '.venv --stack openmmlab'),
+        (('STACK=onedl',), '.venv-onedl --stack onedl'),
+        (('STACK=onedl', 'VENV=mine'), 'mine --stack onedl'),
+    ],
+)
+def test_each_stack_has_a_folder_of_its_own(options, venv):
+    command = ['make', '--dry-run', '--always-make', 'setup', *options]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.rstrip().endswith(f'tools/setup_env.py --venv {venv}')
 
 
 def test_environment_of_other_requirements_is_not_complete(half_made):
@@ -159,7 +197,7 @@ def test_environment_of_other_requirements_is_not_complete(half_made):
 
 
 def test_environment_without_its_python_is_not_complete(setup_env, half_made):
-    half_made.stamp.write_text(setup_env.fingerprint())
+    half_made.stamp.write_text(setup_env.fingerprint(half_made.stack))
     half_made.python.unlink()
     assert not half_made.is_complete()
 
@@ -200,17 +238,16 @@ class FakeEnvironment:
 
 def test_build_that_works_is_not_repeated(setup_env):
     environment = FakeEnvironment(works_after=1)
-    setup_env.install_compiled(environment, 'mmcv', 'import mmcv.ops')
+    setup_env.install_compiled(environment, 'mmcv', PINS, 'import mmcv.ops')
     (arguments,) = environment.builds
     assert '--no-build-isolation' in arguments
     # the version is a constraint from the file of requirements
-    assert arguments[-2].name == 'compiled.txt'
-    assert arguments[-1] == 'mmcv'
+    assert arguments[-3:] == ('-c', PINS, 'mmcv')
 
 
 def test_cached_build_for_another_torch_is_built_anew_without_cache(setup_env):
     environment = FakeEnvironment(works_after=2)
-    setup_env.install_compiled(environment, 'mmcv', 'import mmcv.ops')
+    setup_env.install_compiled(environment, 'mmcv', PINS, 'import mmcv.ops')
     assert '--no-cache-dir' not in environment.builds[0]
     assert {'--no-cache-dir', '--force-reinstall'} <= set(environment.builds[1])
 
@@ -218,7 +255,7 @@ def test_cached_build_for_another_torch_is_built_anew_without_cache(setup_env):
 def test_build_that_never_works_stops_after_two(setup_env):
     environment = FakeEnvironment(works_after=3)
     with pytest.raises(setup_env.SetupError, match='undefined symbol'):
-        setup_env.install_compiled(environment, 'mmcv', 'import mmcv.ops')
+        setup_env.install_compiled(environment, 'mmcv', PINS, 'import mmcv.ops')
     assert len(environment.builds) == 2
 
 
@@ -242,4 +279,46 @@ def test_requirements_are_pinned():
 
 def test_everything_required_is_installed_by_the_set_up(setup_env):
     named = {*setup_env.PREBUILT, 'compiled', 'tests_no_deps'}
+    named |= {setup_env.constraints(stack).stem for stack in setup_env.STACKS}
     assert {file.stem for file in (ROOT / 'requirements').glob('*.txt')} == named
+
+
+class Recorder:
+    """An environment that only notes what it is to install."""
+
+    def __init__(self, setup_env, folder, stack):
+        self.stack = stack
+        self.log = folder / 'setup.log'
+        self.stamp = folder / '.complete'
+        self.installed = []
+
+    def create(self):
+        """It is there."""
+
+    check_python = check_stack = create
+
+    def problem_of(self, code):
+        return ''
+
+    def pip_install(self, title, *arguments):
+        self.installed += [str(argument) for argument in arguments]
+
+
+@pytest.mark.parametrize(
+    ('stack', 'names'),
+    [
+        ('openmmlab', ['mmengine', 'mmdet', 'mmcv']),
+        ('onedl', ['onedl-mmengine', 'onedl-mmdetection', 'onedl-mmcv']),
+    ],
+)
+def test_set_up_installs_the_packages_of_one_stack(
+    setup_env, tmp_path, capsys, stack, names
+):
+    environment = Recorder(setup_env, tmp_path, stack)
+    setup_env.set_up(environment)
+    pinned = [name for name in environment.installed if 'mm' in Path(name).name[:8]]
+    assert pinned == names
+    assert str(setup_env.constraints(stack)) in environment.installed
+    assert f'Next {names[-1]} is compiled' in capsys.readouterr().out
+    # and this is a finished environment
+    assert environment.stamp.read_text() == setup_env.fingerprint(stack)

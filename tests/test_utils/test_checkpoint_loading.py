@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmdet_efficientps  # noqa: F401
 from mmdet_efficientps.utils import checkpoint_loading
@@ -52,6 +53,15 @@ def test_anything_else_is_still_refused(tmp_path, thing):
     torch.save(dict(thing=thing), tmp_path / 'x.pth')
     with pytest.raises((pickle.UnpicklingError, ValueError)):
         torch.load(tmp_path / 'x.pth', weights_only=True)
+
+
+@pytest.mark.parametrize('thing', [Evil(), RunsACommand(), AsksForMore()])
+def test_a_training_refuses_it_too(tmp_path, capsys, thing):
+    # load_from, resume and DetInferencer read by MMEngine's loader
+    torch.save(dict(thing=thing), tmp_path / 'x.pth')
+    with pytest.raises((pickle.UnpicklingError, ValueError)):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'), 'cpu')
+    assert 'this must not run' not in capsys.readouterr().out
 
 
 @pytest.fixture(params=[True, False], ids=['zip', 'old format'])

@@ -1,24 +1,38 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """The check at import names what is wrong and what mends it."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mmdet_efficientps.utils import environment
-from mmdet_efficientps.utils.environment import check_environment
+from mmdet_efficientps.utils.environment import (
+    STACKS,
+    check_environment,
+    install_command,
+    installed_stack,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def installed(monkeypatch):
-    """What importing each module gives: a version, or the error it raises."""
-    modules = {
-        'torch': '2.13.0',
-        'mmengine': '0.10.7',
-        'mmcv': '2.1.0',
-        'mmcv._ext': '',
-        'mmdet': '3.3.0',
-    }
+def distributions(monkeypatch):
+    """Versions of the installed distributions."""
+    versions = {}
+    monkeypatch.setattr(environment, 'installed_version', versions.get)
+    return versions
+
+
+@pytest.fixture
+def install(monkeypatch, distributions):
+    """Install a stack: gives what importing each module gives.
+
+    That is a version, or the error it raises.
+    """
+    modules = {'torch': '2.13.0', 'mmcv._ext': ''}
 
     def import_module(name):
         outcome = modules.get(
@@ -28,11 +42,24 @@ def installed(monkeypatch):
             raise outcome
         return SimpleNamespace(__version__=outcome)
 
+    def install_stack(stack):
+        for module, package in STACKS[stack].items():
+            modules[module] = distributions[package.name] = package.tested
+        return modules
+
     monkeypatch.setattr(environment, 'import_module', import_module)
-    return modules
+    return install_stack
 
 
-def test_complete_environment_passes(installed):
+@pytest.fixture
+def installed(install):
+    """The stack that is installed unless something else is asked for."""
+    return install('openmmlab')
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_complete_environment_passes(install, stack):
+    install(stack)
     check_environment()
 
 
@@ -43,6 +70,58 @@ def test_missing_package_is_named_with_its_command(installed, name):
         check_environment()
     assert f'needs {name}, which is not installed' in str(caught.value)
     assert f'{name}==' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'package'), [('mmcv', 'onedl-mmcv'), ('mmdet', 'onedl-mmdetection')]
+)
+def test_missing_package_of_the_forks_is_not_that_of_openmmlab(install, name, package):
+    del install('onedl')[name]
+    with pytest.raises(ImportError, match=f'needs {name}, which is not') as caught:
+        check_environment()
+    assert f'{package}==' in str(caught.value)
+    assert f' {name}==' not in str(caught.value)
+    assert 'make setup STACK=onedl' in str(caught.value)
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_unsupported_version_is_told_what_both_stacks_take(install, stack):
+    install(stack)['mmdet'] = '4.0.0'
+    with pytest.raises(ImportError, match='too new') as caught:
+        check_environment()
+    assert f'needs {STACKS[stack]["mmdet"].name}>=' in str(caught.value)
+    assert f'stacks, here {stack}:' in str(caught.value)
+    for packages in STACKS.values():
+        for package in packages.values():
+            assert package.name + package.supported in str(caught.value)
+
+
+def test_two_stacks_in_one_environment_are_refused(installed, distributions):
+    # what `pip install onedl-mmcv` leaves beside mmcv
+    distributions['onedl-mmengine'] = '0.10.12'
+    with pytest.raises(ImportError, match='two stacks') as caught:
+        check_environment()
+    assert 'pip uninstall -y mmengine mmcv mmdet onedl-mmengine' in str(caught.value)
+
+
+def test_modules_that_pip_did_not_install_are_taken_for_openmmlab(
+    installed, distributions
+):
+    distributions.clear()
+    assert installed_stack() == 'openmmlab'
+    check_environment()
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_tested_versions_are_those_of_the_set_up(stack):
+    constraints = (ROOT / f'requirements/constraints-{stack}.txt').read_text()
+    pins = re.findall(r'^[^#\s]+==\S+', constraints, re.MULTILINE)
+    assert pins == [f'{p.name}=={p.tested}' for p in STACKS[stack].values()]
+
+
+def test_torch_to_install_is_that_of_the_set_up():
+    pins = (ROOT / 'requirements/build.txt').read_text().splitlines()
+    assert install_command('torch', 'onedl').removeprefix('pip install ') in pins
 
 
 @pytest.mark.parametrize(
