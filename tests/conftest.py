@@ -177,7 +177,10 @@ def open_page(chromium):
 
 @pytest.fixture(scope='session')
 def tiny_config():
-    """The demo's config with a network that is exported in seconds."""
+    """The demo's config with a network that is exported in seconds.
+
+    It has the paper's neck and heads, with norm layers everywhere.
+    """
     norm_cfg = dict(type='InPlaceABNSync')
     channels = dict(in_channels=16)
     extractor = dict(out_channels=16)
@@ -191,14 +194,27 @@ def tiny_config():
             norm_cfg=dict(type='BN'),
             norm_eval=False,
         ),
-        neck=dict(in_channels=[8, 16, 32, 64], out_channels=16, norm_cfg=norm_cfg),
+        neck=dict(
+            in_channels=[8, 16, 32, 64],
+            out_channels=16,
+            norm_cfg=dict(norm_cfg, _delete_=True),
+            act_cfg=dict(type='LeakyReLU', negative_slope=0.01, _delete_=True),
+        ),
         semantic_head=dict(inner_channels=8, norm_cfg=norm_cfg, **channels),
         rpn_head=dict(feat_channels=16, **channels),
         roi_head=dict(
             bbox_roi_extractor=extractor,
-            bbox_head=dict(fc_out_channels=32, **channels),
+            bbox_head=dict(fc_out_channels=32, reg_class_agnostic=False, **channels),
             mask_roi_extractor=extractor,
-            mask_head=dict(conv_out_channels=16, norm_cfg=norm_cfg, **channels),
+            mask_head=dict(
+                _delete_=True,
+                type='SeparableConvMaskHead',
+                num_convs=4,
+                conv_out_channels=16,
+                num_classes=8,
+                norm_cfg=norm_cfg,
+                **channels,
+            ),
         ),
     )
     cfg.merge_from_dict(dict(model=model))

@@ -38,9 +38,7 @@ randomness = dict(seed=0)
 norm = dict(momentum=0.5)
 model = dict(
     backbone=dict(init_cfg=None, norm_eval=False, frozen_stages=0, norm_cfg=norm),
-    neck=dict(norm_cfg=norm),
     semantic_head=dict(norm_cfg=norm),
-    roi_head=dict(mask_head=dict(norm_cfg=norm)),
     test_cfg=dict(
         rcnn=dict(score_thr=0.02, max_per_img=5),
         panoptic=dict(score_thr=0.02, min_stuff_area=8),

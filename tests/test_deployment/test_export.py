@@ -134,9 +134,9 @@ def test_inputs_outputs_and_metadata_say_how_to_use_the_file(exported):
         keep_ratio=True,
         pad_divisor=32,
         fusion=dict(
-            score_thr=0.3,
+            score_thr=0.4,
             overlap_thr=0.5,
-            min_stuff_area=64,
+            min_stuff_area=512,
             mask_logits_scale=4.0,
             combine='efficientps',
         ),

@@ -76,7 +76,10 @@ def make_samples():
 def outputs(model):
     """What every part computes, on RoIs that do not depend on it."""
     x = model.extract_feat(make_inputs())
-    rois = torch.tensor([[0.0, 8, 8, 60, 50], [0, 50, 5, 120, 60], [0, -5, 0, 9, 70]])
+    # So many that what rounding does to them is no matter of chance.
+    corners = 100 * torch.rand(30, 2, generator=torch.Generator().manual_seed(2))
+    sides = 5 + 60 * torch.rand(30, 2, generator=torch.Generator().manual_seed(3))
+    rois = torch.cat([torch.zeros(30, 1), corners - 20, corners - 20 + sides], 1)
     bbox, mask = model.roi_head._bbox_forward(x, rois), None
     mask = model.roi_head._mask_forward(x, rois)['mask_preds']
     scores, deltas = model.rpn_head(x)

@@ -37,14 +37,14 @@ model = dict(
     backbone=dict(
         init_cfg=None, norm_eval=False, frozen_stages=0, norm_cfg=norm, act_cfg=act
     ),
-    neck=dict(norm_cfg=norm),
+    neck=dict(norm_cfg=dict(_delete_=True, **norm), act_cfg=dict(_delete_=True, **act)),
     semantic_head=dict(
         norm_cfg=norm, num_things_classes=1, num_stuff_classes=1,
         loss_seg=dict(fraction=1),
     ),
     rpn_head=dict(anchor_generator=dict(ratios=[1.0])),
     roi_head=dict(
-        bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1, norm_cfg=norm)
+        bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)
     ),
     panoptic_fusion_head=dict(num_things_classes=1, num_stuff_classes=1),
     train_cfg=dict(

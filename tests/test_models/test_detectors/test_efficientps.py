@@ -300,6 +300,7 @@ def test_every_name_of_a_norm_makes_the_same_network(cfg, name):
         own = deepcopy(cfg)
         own.backbone.norm_cfg = dict(type=kind, eps=1e-3)
         own.backbone.act_cfg = dict(type='LeakyReLU', negative_slope=0.3)
+        own.roi_head.mask_head.type = 'SeparableConvMaskHead'
         for part in (own.neck, own.semantic_head, own.roi_head.mask_head):
             part.norm_cfg = dict(type=kind)
             part.act_cfg = dict(type='LeakyReLU', negative_slope=0.3)
@@ -415,6 +416,7 @@ def test_activation_checkpointing_changes_neither_losses_nor_gradients(cfg):
     cfg.backbone.update(
         frozen_stages=1, norm_eval=False, act_cfg=dict(type='LeakyReLU')
     )
+    cfg.roi_head.mask_head.type = 'SeparableConvMaskHead'
     parts = [
         cfg.backbone,
         cfg.neck,

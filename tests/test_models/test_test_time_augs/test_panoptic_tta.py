@@ -131,7 +131,10 @@ def test_what_a_flipped_view_shows_is_turned_back(request, network, offset, dire
 
     dims = [axis - 2 for axis in axes]
     assert torch.equal(turned.seg_logits, plain.seg_logits.flip(dims))
-    assert torch.equal(turned.mask_logits, plain.mask_logits.flip(dims))
+    # RoIs are turned twice, and W - (W - x) is x but for its last bits.
+    torch.testing.assert_close(
+        turned.mask_logits, plain.mask_logits.flip(dims), rtol=0, atol=1e-6
+    )
     assert torch.equal(turned.scores, plain.scores)
     expected = plain.bboxes.clone()
     if 1 in axes:
