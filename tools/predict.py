@@ -44,10 +44,7 @@ def parse_args() -> argparse.Namespace:
         help='give things a number and color that they keep from frame to frame',
     )
     parser.add_argument('--device', help='torch device; by default the GPU if any')
-    args = parser.parse_args()
-    if args.batch_size < 1:
-        parser.error(f'--batch-size is {args.batch_size}, must be 1 or more')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
