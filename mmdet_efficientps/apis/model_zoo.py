@@ -25,6 +25,7 @@ from mmdet_efficientps.utils.checkpoint_loading import (
     check_state_dict,
     find_state_dict,
     read_checkpoint,
+    weights_origin,
 )
 from mmdet_efficientps.utils.config_text import parse_config_text
 
@@ -154,7 +155,8 @@ def init_model(
         the checkpoint names none, and colors are chosen for classes that have none. Its
         ``categories`` are those for a panoptic json, in label order; their ids are
         those that the network was trained with where that is known (newer checkpoints
-        say so, and shipped data sets), else the labels.
+        say so, and shipped data sets), else the labels. Its ``weights_origin`` is that
+        of the checkpoint, see :func:`~.checkpoint_loading.weights_origin`.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -175,8 +177,12 @@ def init_model(
     meta = _as_metainfo(DATASETS.build(dataset).metainfo)
     saved: dict = {}
     ids = None
+    origin: dict[str, str] = {}
     if checkpoint is not None:
-        saved, ids = _load_weights(model, checkpoint, str(name_or_path), meta)
+        content = _load_weights(model, checkpoint, str(name_or_path), meta)
+        run = content.get('meta') or {}
+        saved, ids = _saved_metainfo(run), run.get('category_ids')
+        origin = weights_origin(content)
     palettes = [saved.get('palette'), meta.get('palette')]
     meta |= saved
     classes = meta.get('classes', ())
@@ -195,6 +201,7 @@ def init_model(
     meta['categories'] = _categories(meta, things, ids)
     # What mmdet's inferencers and visualizers look for.
     setattr(model, 'dataset_meta', meta)  # noqa: B010
+    setattr(model, 'weights_origin', origin)  # noqa: B010
     return model
 
 
@@ -267,12 +274,10 @@ def _init_detector(config: Config, device: str) -> nn.Module:
 
 def _load_weights(
     model: nn.Module, checkpoint: str | Path, config_name: str, meta: dict
-) -> tuple[dict, Sequence[int] | None]:
-    """Load weights that fit; gives the dataset meta and category ids they came with."""
+) -> dict:
+    """Load weights that fit; gives the whole checkpoint."""
     content = read_checkpoint(checkpoint)
-    run = content.get('meta', {})
-    saved = _as_metainfo(run.get('dataset_meta', {}))
-    saved = {key.lower(): value for key, value in saved.items()}
+    saved = _saved_metainfo(content.get('meta') or {})
     numbers = [len(m['classes']) for m in (saved, meta) if m.get('classes')]
     if len(set(numbers)) == 2:
         raise CheckpointError(
@@ -285,4 +290,10 @@ def _load_weights(
         state, model.state_dict(), f'the checkpoint {checkpoint} for {config_name}'
     )
     model.load_state_dict(state)
-    return saved, run.get('category_ids')
+    return content
+
+
+def _saved_metainfo(run: dict) -> dict:
+    """The dataset meta of the ``meta`` of a checkpoint, by the names of today."""
+    saved = _as_metainfo(run.get('dataset_meta', {}))
+    return {key.lower(): value for key, value in saved.items()}

@@ -145,6 +145,7 @@ def describe(model: Any) -> dict[str, Any]:
           ``keep_ratio`` (bool): whether they are fitted into it.
         - ``pad_divisor`` (int): What sides are padded to multiples of, with zeros.
         - ``fusion``: Settings of the fusion.
+        - ``weights_from`` and ``license`` of the checkpoint, where it says so.
 
     Raises:
         ValueError: If the test pipeline resizes in another way, or there are more or
@@ -168,6 +169,8 @@ def describe(model: Any) -> dict[str, Any]:
             },
             'combine': head.combine,
         },
+        # The terms of the weights go with them.
+        **getattr(model, 'weights_origin', {}),
     }
 
 

@@ -171,6 +171,22 @@ def find_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
     return {key.removeprefix('module.'): value for key, value in state.items()}
 
 
+def weights_origin(checkpoint: Mapping) -> dict[str, str]:
+    """Say where weights are from and under which terms they are.
+
+    What is trained or exported from a checkpoint says the same.
+
+    Args:
+        checkpoint (Mapping): As :func:`read_checkpoint` returns it.
+
+    Returns:
+        dict[str, str]: ``weights_from`` and ``license`` of its ``meta``, as far as
+        they are there.
+    """
+    meta = checkpoint.get('meta') or {}
+    return {key: meta[key] for key in ('weights_from', 'license') if key in meta}
+
+
 def check_keys(state: Iterable[str], expected: Iterable[str], what: str) -> None:
     """Check that a state dict has the keys of a network, no more and no fewer.
 

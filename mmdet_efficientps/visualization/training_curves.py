@@ -29,7 +29,9 @@ def read_scalars(path: str | Path) -> list[dict]:
 def plot_training_curves(
     records: list[dict], out_file: str | Path, prefix: str = 'panoptic'
 ) -> None:
-    """Plot the losses and the panoptic quality of a run over its iterations.
+    """Plot the losses of a run over its iterations and, if it has any, its PQ.
+
+    PQ is over iterations, or over epochs where the run counts those.
 
     Args:
         records (list[dict]): What :func:`read_scalars` gives.
@@ -43,8 +45,9 @@ def plot_training_curves(
     validation = [r for r in records if f'{prefix}/PQ' in r]
     if not training:
         raise ValueError('no training record with a loss among the scalars')
-    figure = Figure(figsize=(11, 4.4), dpi=110)
-    left, right = figure.subplots(1, 2)
+    panels = 2 if validation else 1
+    figure = Figure(figsize=(5.5 * panels, 4.4), dpi=110)
+    left, *others = figure.subplots(1, panels, squeeze=False)[0]
     names = ['loss'] + sorted(k for k in training[-1] if k.startswith('loss_'))
     for name in names:
         left.plot(
@@ -58,19 +61,23 @@ def plot_training_curves(
     left.legend(
         fontsize='small', ncols=4, loc='upper center', bbox_to_anchor=(0.5, -0.15)
     )
-    for name, label in METRICS.items():
-        points = [r for r in validation if f'{prefix}/{name}' in r]
-        right.plot(
-            [r['step'] for r in points],
-            [r[f'{prefix}/{name}'] for r in points],
-            marker='o',
-            label=label,
+    for right in others:
+        for name, label in METRICS.items():
+            points = [r for r in validation if f'{prefix}/{name}' in r]
+            right.plot(
+                [r['step'] for r in points],
+                [r[f'{prefix}/{name}'] for r in points],
+                marker='o',
+                label=label,
+            )
+        # MMEngine writes the epoch into records of epoch-based runs only, and counts
+        # the steps of their validations by it.
+        unit = 'epoch' if 'epoch' in training[-1] else 'iteration'
+        right.set(xlabel=unit, ylabel='PQ (%)', title='Validation', ylim=(0, None))
+        right.legend(
+            fontsize='small', ncols=3, loc='upper center', bbox_to_anchor=(0.5, -0.15)
         )
-    right.set(xlabel='iteration', ylabel='PQ (%)', title='Validation', ylim=(0, None))
-    right.legend(
-        fontsize='small', ncols=3, loc='upper center', bbox_to_anchor=(0.5, -0.15)
-    )
-    for axis in (left, right):
+    for axis in (left, *others):
         axis.grid(alpha=0.3)
     figure.tight_layout()
     with atomic_path(out_file) as temporary:

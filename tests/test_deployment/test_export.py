@@ -41,7 +41,10 @@ def model(tiny_config, tiny_checkpoint):
     # The network has this number elsewhere, too.
     config.model.test_cfg.rcnn.score_thr = 0.5
     config.dump(path)
-    model = init_model(path, tiny_checkpoint, device='cpu')
+    checkpoint = torch.load(tiny_checkpoint, weights_only=True)
+    checkpoint['meta'] = dict(license='GPLv3', weights_from='release.pth', seed=0)
+    torch.save(checkpoint, path.with_name('with-terms.pth'))
+    model = init_model(path, path.with_name('with-terms.pth'), device='cpu')
     # Surer, to find enough in spite of that.
     model.roi_head.bbox_head.fc_cls.weight.data.mul_(4)
     return model
@@ -140,6 +143,8 @@ def test_inputs_outputs_and_metadata_say_how_to_use_the_file(exported):
             mask_logits_scale=4.0,
             combine='efficientps',
         ),
+        license='GPLv3',
+        weights_from='release.pth',
     )
 
 

@@ -334,6 +334,14 @@ def test_files_with_more_than_weights_need_a_flag(released, tmp_path):
     assert target.exists()
 
 
+def test_a_checkpoint_that_is_there_is_not_overwritten(released, tmp_path):
+    target = tmp_path / 'epoch_160.pth'
+    target.write_bytes(b'days of training')
+    with pytest.raises(SystemExit, match=r'epoch_160\.pth exists: give another name'):
+        converter.main([str(released), str(target), '--arch', 'b0'])
+    assert target.read_bytes() == b'days of training'
+
+
 @pytest.fixture(scope='module')
 def converted_b5(tmp_path_factory):
     """A B5 checkpoint as the tool writes it, with weights made by the same rules."""

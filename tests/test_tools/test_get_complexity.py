@@ -143,6 +143,14 @@ def test_wrong_arguments_are_explained(run, capsys, arguments, message):
         assert message in str(error.value)
 
 
+def test_the_config_is_not_overwritten(run, tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text('model = dict()')
+    with pytest.raises(SystemExit, match='--out .*mine.py is an input'):
+        run(config, '--out', config)
+    assert config.read_text() == 'model = dict()'
+
+
 def test_a_one_stage_network_is_refused():
     with pytest.raises(ValueError, match='Conv2d is no two-stage detector'):
         count_complexity(torch.nn.Conv2d(3, 3, 1), (64, 64))

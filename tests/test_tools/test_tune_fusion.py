@@ -65,6 +65,15 @@ def test_the_table_has_what_a_test_with_these_thresholds_gives(
         assert row['PQ_st'] == pytest.approx(metrics['panoptic/PQ_st'], abs=1e-9)
 
 
+def test_what_is_read_is_not_overwritten(config, small_checkpoint, run, tmp_path):
+    image = next((tmp_path / 'city').rglob('*_leftImg8bit.png'))
+    for path in (config, small_checkpoint, image):
+        before = path.read_bytes()
+        with pytest.raises(SystemExit, match='--out .* is an input'):
+            run(TOOL, config, small_checkpoint, '--out', path, '--device', 'cpu')
+        assert path.read_bytes() == before
+
+
 def test_training_images_are_taken_whole_and_not_mirrored(config, load_tool):
     tool = load_tool(TOOL)
     cfg = Config.fromfile(config)

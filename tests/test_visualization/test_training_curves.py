@@ -62,9 +62,25 @@ def test_losses_are_on_the_left_and_pq_on_the_right(tmp_path, records, changed):
         assert (old != new).any() == (side == changed)
 
 
-def test_run_without_validation_is_plotted(tmp_path):
-    plot_training_curves(TRAINING, tmp_path / 'curves.png')
-    assert (tmp_path / 'curves.png').is_file()
+def test_run_without_validation_has_no_empty_panel(tmp_path):
+    plot_training_curves(TRAINING + VALIDATION, tmp_path / 'both.png')
+    plot_training_curves(TRAINING, tmp_path / 'losses.png')
+    both = Image.open(tmp_path / 'both.png').width
+    assert Image.open(tmp_path / 'losses.png').width == pytest.approx(both / 2, abs=1)
+
+
+def test_validations_of_epochs_are_over_epochs(tmp_path):
+    epochs = [record | {'epoch': 1} for record in TRAINING]
+    plot_training_curves(TRAINING + VALIDATION, tmp_path / 'a.png')
+    plot_training_curves(epochs + VALIDATION, tmp_path / 'b.png')
+    (left, right), (old_left, old_right) = (
+        halves(tmp_path / f'{name}.png') for name in 'ba'
+    )
+    assert (left == old_left).all()
+    # the word below the axis alone
+    rows = np.flatnonzero((right != old_right).any(axis=(1, 2)))
+    assert len(rows)
+    assert rows.min() > right.shape[0] * 0.7
 
 
 def test_metrics_are_found_by_their_prefix(tmp_path):

@@ -34,7 +34,7 @@ from mmengine.utils import track_iter_progress
 from terminaltables import AsciiTable
 
 from mmdet_efficientps import init_model, load_config
-from mmdet_efficientps.datasets.parts import data_set_parts
+from mmdet_efficientps.datasets.parts import data_set_files, data_set_parts
 from mmdet_efficientps.evaluation.functional.panoptic_quality import (
     PanopticQualityStat,
     summarize,
@@ -45,6 +45,7 @@ from mmdet_efficientps.evaluation.functional.panoptic_segments import (
 from mmdet_efficientps.evaluation.functional.quality_report import class_groups
 from mmdet_efficientps.evaluation.metrics.sample_fields import load_gt_ids
 from mmdet_efficientps.structures.panoptic.annotations import write_json
+from mmdet_efficientps.utils import check_output
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
 GRID = {
@@ -178,6 +179,12 @@ def main() -> None:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         dataset = DATASETS.build(choose_data(cfg, args.data))
         model = init_model(args.config, args.checkpoint, device=args.device)
+        if args.out is not None:
+            check_output(
+                args.out,
+                [args.config, args.checkpoint, *data_set_files(dataset)],
+                '--out',
+            )
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     if not hasattr(model, 'predict_fusion_inputs'):

@@ -128,6 +128,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('--num-classes needs at least one thing and one stuff class')
     try:
         check_output(args.target, [args.source], 'DST.pth')
+        if Path(args.target).exists():
+            # It may be the outcome of days of training.
+            raise ValueError(
+                f'DST.pth {args.target} exists: give another name, or remove it to '
+                'convert again'
+            )
         checkpoint = read_checkpoint(args.source, unsafe=args.unsafe_load)
         state = convert_release_state_dict(
             find_state_dict(checkpoint),

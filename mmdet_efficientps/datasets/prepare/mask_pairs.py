@@ -216,7 +216,10 @@ def read_label_values(path: str | Path) -> dict[str, LabelValue]:
     if path.suffix.lower() in ('.yaml', '.yml', '.json'):
         try:
             is_json = path.suffix.lower() == '.json'
-            loaded = json.loads(text) if is_json else yaml.safe_load(text)
+            # Names are texts, also those that YAML takes for something else, like no.
+            loaded = (
+                json.loads(text) if is_json else yaml.load(text, Loader=yaml.BaseLoader)
+            )
         except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f'{path} cannot be read: {error}') from error
         if not isinstance(loaded, dict):

@@ -103,11 +103,13 @@ def _read_data(data: Path, split: str) -> tuple[dict[int, str], list[str], Path]
     """Give the names of the classes, where the images are, and relative to what."""
     try:
         content = yaml.safe_load(data.read_bytes())
+        # Names are texts, also those that YAML takes for something else, like no.
+        texts = yaml.load(data.read_bytes(), Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise ValueError(f'{data} is no YAML: {error}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{data} has no keys')
-    given = content.get('names')
+    given = texts.get('names')
     pairs: list[tuple[int | None, Any]] = []
     if isinstance(given, list):
         pairs = list(enumerate(given))

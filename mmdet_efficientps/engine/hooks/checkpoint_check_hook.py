@@ -14,12 +14,10 @@ from mmdet_efficientps.utils.checkpoint_loading import (
     check_checkpoint_file,
     check_state_dict,
     find_state_dict,
+    weights_origin,
 )
 
 from ..bare_model import bare_model
-
-# What a checkpoint has in meta and those that are trained from it have, too.
-INHERITED = ('weights_from', 'license')
 
 
 @HOOKS.register_module()
@@ -55,8 +53,7 @@ class CheckpointCheckHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the network; note whose weights they are."""
-        meta = checkpoint.get('meta') or {}
-        self._inherited = {key: meta[key] for key in INHERITED if key in meta}
+        self._inherited = weights_origin(checkpoint)
         if not runner._resume:
             self._inherited['weights_from'] = str(runner._load_from)
         model = bare_model(runner.model)

@@ -303,6 +303,8 @@ def test_nothing_is_written_where_inputs_are(pairs, kept, out):
         ('map.txt', 'a:1,2,3::\nb:4, 5, 6:x:y\n', {'a': (1, 2, 3), 'b': (4, 5, 6)}),
         ('labelmap.txt', 'background:::\nperson:::\n', {'background': 0, 'person': 1}),
         ('a.yaml', 'a: 7\nb: "8"\n', {'a': 7, 'b': 8}),
+        ('a.yaml', 'no: 7\n1: 8\n~: 9\n', {'no': 7, '1': 8, '~': 9}),
+        ('a.yaml', 'on: [1, 2, 3]\n', {'on': (1, 2, 3)}),
         ('a.json', '\ufeff{"a": [1, 2, 3]}', {'a': (1, 2, 3)}),
     ],
 )  # fmt: skip

@@ -65,6 +65,20 @@ def test_polygons_become_segments(source, names):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize('layout', ['[no, on, 7.0]', '{0: no, 1: on, 2: 7.0}'])
+def test_names_that_yaml_takes_for_something_else_are_texts(source, layout):
+    source.write()
+    source.data.write_text(f'train: images/train\nnames: {layout}')
+    classes = {'things': ['on'], 'stuff': ['no', '7.0']}
+    (report,) = prepare_yolo(source.data, source.out, **classes)
+    assert not report.problems
+    content = json.loads(source.out.read_text())
+    assert [c['name'] for c in content['categories']] == ['on', 'no', '7.0']
+    assert {s['category_id'] for s in content['annotations'][0]['segments_info']} == {
+        0, 1, 2
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ('keys', 'images'),
     [
