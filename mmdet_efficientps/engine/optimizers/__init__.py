@@ -2,5 +2,6 @@
 """How gradients become steps."""
 
 from .amp_optim_wrapper import DeviceAmpOptimWrapper
+from .emulated_bfloat16 import EmulatedBfloat16
 
-__all__ = ['DeviceAmpOptimWrapper']
+__all__ = ['DeviceAmpOptimWrapper', 'EmulatedBfloat16']
