@@ -268,6 +268,8 @@ class Environment:
         self.variables = {
             'MAX_JOBS': str(jobs),
             **os.environ,
+            # Without what only a debugger needs, files compile in half the time.
+            'CFLAGS': f'-g0 {os.environ.get("CFLAGS", "")}'.strip(),
             'MMCV_WITH_OPS': '1',
             'PIP_NO_INPUT': '1',
             'PIP_DISABLE_PIP_VERSION_CHECK': '1',

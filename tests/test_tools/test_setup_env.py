@@ -220,6 +220,16 @@ def test_own_max_jobs_is_kept(setup_env, monkeypatch, tmp_path):
     assert setup_env.Environment(tmp_path).variables['MAX_JOBS'] == '7'
 
 
+@pytest.mark.parametrize(('own', 'flags'), [(None, '-g0'), ('-g -O1', '-g0 -g -O1')])
+def test_nothing_is_compiled_for_a_debugger(
+    setup_env, monkeypatch, tmp_path, own, flags
+):
+    monkeypatch.delenv('CFLAGS', raising=False)
+    if own:
+        monkeypatch.setenv('CFLAGS', own)
+    assert setup_env.Environment(tmp_path).variables['CFLAGS'] == flags
+
+
 def test_mmcv_is_never_built_without_ops(setup_env, monkeypatch, tmp_path):
     monkeypatch.setenv('MMCV_WITH_OPS', '0')
     assert setup_env.Environment(tmp_path).variables['MMCV_WITH_OPS'] == '1'

@@ -13,23 +13,18 @@ built model: activations, targets, gradients and what the optimizer keeps.
 
 import argparse
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarking import (
     CONFIGS,
-    MB,
     Timer,
     in_fresh_process,
     make_image,
     parse_size,
-    peak_resident_mb,
+    peak_memory,
     print_json,
-    reset_peak,
-    resident_mb,
 )
 
 OURS: dict[str, dict] = {
@@ -167,23 +162,6 @@ def build(name: str, settings: argparse.Namespace) -> tuple[Any, Any]:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.dtype = settings.amp_dtype
     return model, build_optim_wrapper(model, config.optim_wrapper)
-
-
-@contextmanager
-def peak_memory(device: str, found: dict) -> Iterator[None]:
-    """Put into ``peak_extra_mb`` by how much the memory rises inside, in MB."""
-    if device != 'cpu':
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device) / MB
-        yield
-        found['peak_extra_mb'] = torch.cuda.max_memory_allocated(device) / MB - before
-        return
-    reset_peak()
-    before = resident_mb()
-    yield
-    found['peak_extra_mb'] = peak_resident_mb() - before
 
 
 def measure(name: str, settings: argparse.Namespace) -> dict:

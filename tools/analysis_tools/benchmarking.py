@@ -88,6 +88,23 @@ def _read_status(field: str) -> float:
     return int(re.search(rf'{field}:\s+(\d+) kB', status)[1]) * 1024 / MB
 
 
+@contextmanager
+def peak_memory(device: str, found: dict) -> Iterator[None]:
+    """Put into ``peak_extra_mb`` by how much the memory rises inside, in MB."""
+    if device != 'cpu':
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) / MB
+        yield
+        found['peak_extra_mb'] = torch.cuda.max_memory_allocated(device) / MB - before
+        return
+    reset_peak()
+    before = resident_mb()
+    yield
+    found['peak_extra_mb'] = peak_resident_mb() - before
+
+
 def in_fresh_process(function: Callable, *args: Any) -> Any:
     """Call a function in a process of its own, which nothing has warmed or bloated.
 
