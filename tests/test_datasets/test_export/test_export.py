@@ -176,6 +176,34 @@ def test_pycocotools_reads_what_fiftyone_and_others_read(export):
             assert annotation['score'] == 0.5
 
 
+def test_fiftyone_reads_its_labels(predictions, export):
+    """Its importer does not need its data base."""
+    coco = pytest.importorskip(
+        'fiftyone.utils.coco', reason='needs FiftyOne: pip install fiftyone'
+    )
+    source = export('coco-masks', 'labels.json')
+    importer = coco.COCODetectionDatasetImporter(
+        data_path=str(predictions.parent / 'photos'),
+        labels_path=str(source),
+        label_types=['segmentations'],
+        include_id=False,
+    )
+    importer.setup()
+    assert len(importer) == len(NAMES)
+    names = {c['id']: c['name'] for c in CATEGORIES}
+    for path, _, found in importer:
+        (number,) = (i for i, name in enumerate(NAMES) if path.endswith(name))
+        ids = make_ids(number)
+        segments = segments_of(ids)
+        assert len(found.detections) == len(segments)
+        for detection, segment in zip(found.detections, segments, strict=True):
+            assert detection.label == names[segment['category_id']]
+            rows, columns = np.nonzero(ids == segment['id'])
+            assert detection.bounding_box[0] * ids.shape[1] == columns.min()
+            assert detection.bounding_box[1] * ids.shape[0] == rows.min()
+            assert detection.mask.sum() == len(rows)
+
+
 def unpack(archive):
     folder = archive.with_suffix('')
     with zipfile.ZipFile(archive) as packed:
