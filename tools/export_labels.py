@@ -28,7 +28,7 @@ from mmdet_efficientps.structures.panoptic import (
     PanopticAnnotations,
     default_png_folder,
 )
-from mmdet_efficientps.utils import ProblemList, check_output
+from mmdet_efficientps.utils import ProblemList, check_output_file
 
 FORMATS = ('coco-masks', 'coco-polygons', 'cvat-masks', 'label-studio')
 
@@ -101,7 +101,7 @@ def main() -> None:
     pngs = [folder / a['file_name'] for a in content.annotations.values()]
     try:
         for out in (args.out, args.out.with_suffix('.xml')):
-            check_output(out, [path, *pngs], '--out')
+            check_output_file(out, [path, *pngs], '--out')
         write(
             args.out,
             content.classes,

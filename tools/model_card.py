@@ -20,7 +20,7 @@ import yaml
 from mmengine.config import Config
 
 from mmdet_efficientps.apis.model_zoo import checkpoint_config
-from mmdet_efficientps.utils import atomic_path, check_output
+from mmdet_efficientps.utils import atomic_path, check_output_file
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
     find_state_dict,
@@ -349,7 +349,7 @@ def main() -> None:
         if not args.out:
             print(card, end='')
             return
-        check_output(args.out, [checkpoint], '--out')
+        check_output_file(args.out, [checkpoint], '--out')
         with atomic_path(args.out) as temporary:
             temporary.write_text(card, encoding='utf-8')
     except (CheckpointError, OSError, ValueError) as error:

@@ -133,16 +133,17 @@ def checkpoint_config(checkpoint: str | Path) -> Config:
 
 
 def init_model(
-    name_or_path: str | Path,
+    name_or_path: str | Path | Config,
     checkpoint: str | Path | None = None,
     device: str = 'auto',
 ) -> nn.Module:
     """Build a network for :func:`mmdet.apis.inference_detector`.
 
     Args:
-        name_or_path (str | Path): Config file or the name of a config, as
-            :func:`load_config` takes it; or the checkpoint alone, a file that ends in
-            ``.pth`` or ``.pt`` and holds the config it was trained with.
+        name_or_path (str | Path | Config): Config file or the name of a config, as
+            :func:`load_config` takes it, or what that gives; or the checkpoint alone, a
+            file that ends in ``.pth`` or ``.pt`` and holds the config it was trained
+            with.
         checkpoint (str | Path, optional): Its weights: a file or an address, see
             :func:`~mmdet_efficientps.utils.checkpoint_loading.read_checkpoint`.
             Defaults to None, for random weights.
@@ -164,7 +165,9 @@ def init_model(
         CheckpointError: If the checkpoint cannot be read or is not one of this
             network; lists the keys and shapes that differ.
     """
-    if checkpoint is None and str(name_or_path).endswith(('.pth', '.pt')):
+    if isinstance(name_or_path, Config):
+        config, name_or_path = name_or_path, name_or_path.filename or 'the config'
+    elif checkpoint is None and str(name_or_path).endswith(('.pth', '.pt')):
         checkpoint = name_or_path
         config = checkpoint_config(checkpoint)
     else:

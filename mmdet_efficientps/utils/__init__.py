@@ -3,7 +3,7 @@
 
 from .atomic_file import atomic_path
 from .environment import check_environment
-from .output_paths import check_output, path_inside
+from .output_paths import check_output, check_output_file, path_inside
 from .problem_list import ProblemList
 from .processors import num_processors
 
@@ -12,6 +12,7 @@ __all__ = [
     'atomic_path',
     'check_environment',
     'check_output',
+    'check_output_file',
     'num_processors',
     'path_inside',
 ]

@@ -82,3 +82,21 @@ def check_output(
                     f'{option} {out} is a folder that holds inputs of this command, '
                     f'such as {place} in {place.parent}: give another folder'
                 )
+
+
+def check_output_file(
+    out: str | Path, inputs: Iterable[str | Path | None], option: str = 'the output'
+) -> None:
+    """Refuse to write a file where inputs are, or where a folder is.
+
+    Args:
+        out (str | Path): File that will be written.
+        inputs (Iterable[str | Path | None]): As :func:`check_output`.
+        option (str): What the user calls ``out``. Defaults to 'the output'.
+
+    Raises:
+        ValueError: As :func:`check_output`, or if ``out`` is a folder.
+    """
+    check_output(out, inputs, option)
+    if Path(out).is_dir():
+        raise ValueError(f'{option} {out} is a folder: give a file')

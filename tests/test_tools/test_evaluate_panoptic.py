@@ -64,3 +64,9 @@ def test_problems_end_with_status_1_and_no_result(evaluate):
     with pytest.raises(SystemExit, match=r'(?s)1 problems.*PNG does not exist.*a\.png'):
         evaluate()
     assert not Path('out.json').exists()
+
+
+def test_a_folder_is_refused_before_the_work(evaluate, tmp_path):
+    (tmp_path / 'tables').mkdir()
+    with pytest.raises(SystemExit, match='--out tables is a folder: give a file'):
+        evaluate('--out', 'tables')

@@ -72,6 +72,21 @@ def test_what_is_read_is_not_overwritten(config, small_checkpoint, run, tmp_path
         with pytest.raises(SystemExit, match='--out .* is an input'):
             run(TOOL, config, small_checkpoint, '--out', path, '--device', 'cpu')
         assert path.read_bytes() == before
+    folder = tmp_path / 'tables'
+    folder.mkdir()
+    with pytest.raises(SystemExit, match='--out .*tables is a folder: give a file'):
+        run(TOOL, config, small_checkpoint, '--out', folder, '--device', 'cpu')
+
+
+def test_options_of_the_config_reach_the_network(
+    config, small_checkpoint, run, tmp_path
+):
+    table = tmp_path / 'table.json'
+    run(TOOL, config, small_checkpoint, '--num', 2, '--score-thr', 0.3,
+        '--min-stuff-area', 64, '--out', table, '--device', 'cpu', '--cfg-options',
+        'model.test_cfg.panoptic.score_thr=0.93')  # fmt: skip
+    tried = {row['score_thr'] for row in json.loads(table.read_text())['settings']}
+    assert tried == {0.3, 0.93}
 
 
 def test_training_images_are_taken_whole_and_not_mirrored(config, load_tool):

@@ -19,7 +19,7 @@ from pathlib import Path
 from mmdet_efficientps.evaluation.functional import report_quality
 from mmdet_efficientps.evaluation.panoptic_files import evaluate_panoptic_files
 from mmdet_efficientps.structures.panoptic import write_json
-from mmdet_efficientps.utils import check_output, num_processors
+from mmdet_efficientps.utils import check_output_file, num_processors
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,7 +67,7 @@ def main() -> None:
     args = parse_args()
     try:
         if args.out is not None:
-            check_output(args.out, [args.gt, args.pred], '--out')
+            check_output_file(args.out, [args.gt, args.pred], '--out')
         quality = evaluate_panoptic_files(
             args.gt,
             args.pred,

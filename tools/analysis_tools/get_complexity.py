@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdet_efficientps import load_config
-from mmdet_efficientps.utils import atomic_path, check_output
+from mmdet_efficientps.utils import atomic_path, check_output_file
 
 NUM_BOXES = 1000
 NUM_MASKS = 100
@@ -154,7 +154,7 @@ def main() -> None:
     args = parse_args()
     try:
         if args.out is not None:
-            check_output(args.out, [args.config], '--out')
+            check_output_file(args.out, [args.config], '--out')
         config = load_config(args.config)
     except ValueError as error:
         raise SystemExit(f'error: {error}') from error

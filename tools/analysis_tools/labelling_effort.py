@@ -20,7 +20,7 @@ from mmdet_efficientps.evaluation.labelling_effort import (
     measure_labelling_effort,
 )
 from mmdet_efficientps.structures.panoptic import write_json
-from mmdet_efficientps.utils import check_output, num_processors
+from mmdet_efficientps.utils import check_output_file, num_processors
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +58,7 @@ def main() -> None:
     pred = args.pred / 'panoptic.json' if args.pred.is_dir() else args.pred
     try:
         if args.out is not None:
-            check_output(args.out, [args.gt, pred], '--out')
+            check_output_file(args.out, [args.gt, pred], '--out')
         effort = measure_labelling_effort(args.gt, pred, args.good_iou, args.nproc)
     except ValueError as error:
         raise SystemExit(f'nothing was measured. {error}') from error

@@ -30,7 +30,7 @@ from mmdet_efficientps.evaluation.panoptic_files import (
     read_image,
 )
 from mmdet_efficientps.structures.panoptic import PanopticClasses, read_json
-from mmdet_efficientps.utils import ProblemList, check_output, num_processors
+from mmdet_efficientps.utils import ProblemList, check_output_file, num_processors
 from mmdet_efficientps.visualization.predicted_image import load_predicted_image
 from mmdet_efficientps.visualization.report import (
     ImageReport,
@@ -210,7 +210,7 @@ def main() -> None:
         for annotation in annotations
     ]
     try:
-        check_output(args.out, inputs, '--out')
+        check_output_file(args.out, inputs, '--out')
         metrics = read_json(args.metrics) if args.metrics else {}
         if not isinstance(metrics, dict):
             raise ValueError(

@@ -45,7 +45,7 @@ from mmdet_efficientps.evaluation.functional.panoptic_segments import (
 from mmdet_efficientps.evaluation.functional.quality_report import class_groups
 from mmdet_efficientps.evaluation.metrics.sample_fields import load_gt_ids
 from mmdet_efficientps.structures.panoptic.annotations import write_json
-from mmdet_efficientps.utils import check_output
+from mmdet_efficientps.utils import check_output_file
 from mmdet_efficientps.utils.checkpoint_loading import CheckpointError
 
 GRID = {
@@ -178,9 +178,9 @@ def main() -> None:
             cfg.merge_from_dict(args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         dataset = DATASETS.build(choose_data(cfg, args.data))
-        model = init_model(args.config, args.checkpoint, device=args.device)
+        model = init_model(cfg, args.checkpoint, device=args.device)
         if args.out is not None:
-            check_output(
+            check_output_file(
                 args.out,
                 [args.config, args.checkpoint, *data_set_files(dataset)],
                 '--out',

@@ -26,7 +26,7 @@ from torch import nn
 
 from mmdet_efficientps.checkpoints import convert_release_state_dict
 from mmdet_efficientps.datasets import CityscapesPanopticDataset
-from mmdet_efficientps.utils import atomic_path, check_output
+from mmdet_efficientps.utils import atomic_path, check_output_file
 from mmdet_efficientps.utils.checkpoint_loading import (
     CheckpointError,
     find_state_dict,
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.num_classes and min(args.num_classes) < 1:
         parser.error('--num-classes needs at least one thing and one stuff class')
     try:
-        check_output(args.target, [args.source], 'DST.pth')
+        check_output_file(args.target, [args.source], 'DST.pth')
         if Path(args.target).exists():
             # It may be the outcome of days of training.
             raise ValueError(

@@ -11,6 +11,7 @@ from mmdet_efficientps.structures.panoptic import (
     path_inside,
     read_panoptic_png,
 )
+from mmdet_efficientps.utils import check_output_file
 
 IDS = np.ones((2, 3), np.int32)
 SEGMENTS = [{'id': 1, 'category': 0}]
@@ -62,6 +63,15 @@ def test_an_output_that_is_or_holds_an_input_is_refused(tmp_path, photograph, ou
 @pytest.mark.parametrize('out', ['results', 'data/results', 'data/train/results'])
 def test_other_outputs_are_taken(tmp_path, photograph, out):
     check_output(tmp_path / out, [photograph], '--out')
+
+
+def test_a_file_is_not_written_over_an_input_or_a_folder(tmp_path, photograph):
+    check_output_file(photograph.with_name('table.json'), [photograph], '--out')
+    with pytest.raises(ValueError, match=r'--out .*a\.png is an input'):
+        check_output_file(photograph, [photograph], '--out')
+    (tmp_path / 'tables').mkdir()
+    with pytest.raises(ValueError, match='--out .*tables is a folder: give a file'):
+        check_output_file(tmp_path / 'tables', [photograph], '--out')
 
 
 def test_links_do_not_hide_an_input(tmp_path, photograph):
