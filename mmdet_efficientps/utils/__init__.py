@@ -2,6 +2,7 @@
 """Helpers without a place of their own."""
 
 from .atomic_file import atomic_path
+from .counted import counted
 from .environment import check_environment
 from .output_paths import check_output, check_output_file, path_inside
 from .problem_list import ProblemList
@@ -13,6 +14,7 @@ __all__ = [
     'check_environment',
     'check_output',
     'check_output_file',
+    'counted',
     'num_processors',
     'path_inside',
 ]

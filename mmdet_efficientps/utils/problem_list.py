@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .counted import counted
+
 
 class ProblemList:
     """What went wrong with which file, grouped by kind of problem.
@@ -66,5 +68,5 @@ class ProblemList:
             if left:
                 lines.append(f'    ... and {left} more')
         if lines:
-            lines.insert(0, f'{len(self)} problems:')
+            lines.insert(0, f'{counted(len(self), "problem")}:')
         return '\n'.join(lines)

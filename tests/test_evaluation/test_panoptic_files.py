@@ -166,7 +166,7 @@ def test_json_without_predictions_is_an_error(files, content):
     files.save()
     path = files.folder / 'pred.json'
     path.write_text(content)
-    with pytest.raises(ValueError, match=r'1 problems[\s\S]*prediction: .*[\s\S]*pred'):
+    with pytest.raises(ValueError, match=r'1 problem[\s\S]*prediction: .*[\s\S]*pred'):
         evaluate_panoptic_files(files.folder / 'gt.json', path)
 
 

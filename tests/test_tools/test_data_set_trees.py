@@ -77,8 +77,8 @@ def test_problem_is_reported_and_the_good_image_kept(
         prepare(tree.kind, tree.root, '--nproc', '1')
     assert error.value.code == 1
     printed = capsys.readouterr().out
-    assert '1 problems:' in printed
-    assert re.search(message, printed.partition('1 problems:')[2])
+    assert '1 problem:' in printed
+    assert re.search(message, printed.partition('1 problem:')[2])
     content = tree.read()
     assert len(content['images']) == len(content['annotations']) == 1
     assert 'good' in content['images'][0]['file_name']

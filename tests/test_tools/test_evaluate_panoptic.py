@@ -61,7 +61,7 @@ def test_boundary_pq_on_request(evaluate):
 
 def test_problems_end_with_status_1_and_no_result(evaluate):
     Path('pred/a.png').unlink()
-    with pytest.raises(SystemExit, match=r'(?s)1 problems.*PNG does not exist.*a\.png'):
+    with pytest.raises(SystemExit, match=r'(?s)1 problem.*PNG does not exist.*a\.png'):
         evaluate()
     assert not Path('out.json').exists()
 

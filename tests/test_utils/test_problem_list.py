@@ -27,6 +27,12 @@ def test_summary_counts_kinds_and_names_the_first():
     ]
 
 
+def test_one_problem_is_one_problem():
+    problems = ProblemList()
+    problems.add('truncated', 'a.png')
+    assert problems.summary().splitlines()[0] == '1 problem:'
+
+
 def test_summary_names_all_on_request():
     problems = ProblemList(shown=None)
     for number in range(20):

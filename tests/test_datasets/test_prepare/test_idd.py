@@ -57,7 +57,7 @@ def test_polygons_of_another_form_are_a_problem(
     with pytest.raises(SystemExit) as error:
         prepare('idd', tree.root, '--nproc', '1')
     assert error.value.code == 1
-    assert message in capsys.readouterr().out.partition('1 problems:')[2]
+    assert message in capsys.readouterr().out.partition('1 problem:')[2]
     assert len(tree.read()['images']) == 1
 
 

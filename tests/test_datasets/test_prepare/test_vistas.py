@@ -116,7 +116,7 @@ def test_json_and_png_that_disagree_are_left_out(
     tree.edit(change)
     with pytest.raises(SystemExit):
         prepare('vistas', tree.root, '--nproc', '1')
-    printed = capsys.readouterr().out.partition('1 problems:')[2]
+    printed = capsys.readouterr().out.partition('1 problem:')[2]
     assert message in printed
     assert 'bad.png' in printed
     assert [image['id'] for image in tree.read()['images']] == ['good']
