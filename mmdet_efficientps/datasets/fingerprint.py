@@ -1,9 +1,10 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """The figures of a data set: what sizes, classes and pictures it has.
 
-The json is read once and so is every image, of which a hash and a small grey copy are
-kept, so that equal pictures can be found. Sizes of segments are those of the json; PNGs
-are decoded only where it gives none.
+The json is read once and so is every image, as the training reads it, of which a hash
+and a small grey copy are kept, so that equal pictures can be found. Sizes of segments
+are those of the json. Of a PNG only the size is read, and whether the file is whole; it
+is decoded only where the json gives no sizes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import numpy as np
 from mmengine.utils import track_progress_rich
 
@@ -23,6 +25,7 @@ from mmdet_efficientps.structures.panoptic import (
     PanopticAnnotations,
     PanopticClasses,
     read_panoptic_png,
+    read_png_size,
 )
 from mmdet_efficientps.structures.panoptic.index_map import (
     make_index_map,
@@ -72,7 +75,7 @@ class Fingerprint:
         images (list[dict]): Entries of the N images in the json.
         sizes (np.ndarray): Width and height of every image in pixels, shape (N, 2),
             int64.
-        digests (list[str]): SHA-256 of every image file.
+        digests (list[str]): SHA-256 of the size and the pixels of every image.
         thumbnails (np.ndarray): Every image in grey, averaged to 16x16 pixels, shape
             (N, 256), uint8.
         segments (np.ndarray): A row of ``SEGMENT_FIGURES`` for every segment that has
@@ -285,30 +288,47 @@ def _read_image(
     # The processes share the processors already.
     cv2.setNumThreads(1)
     problems = ProblemList()
+    size = (image['width'], image['height'])
     digest, thumbnail = '', np.zeros(THUMBNAIL_SIDE**2, dtype=np.uint8)
     try:
         content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        # Turned by its EXIF data, as when it is loaded for training.
-        grey = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        # As LoadCheckedImage does: 8 bits, BGR, turned by its EXIF data.
+        bgr = mmcv.imfrombytes(content, flag='color', backend='cv2')
     except (FileNotFoundError, IsADirectoryError):
         problems.add('image is missing: check the folder of the images', path)
     except (OSError, cv2.error):
         problems.add('image cannot be read', path)
     else:
-        if grey is None:
+        if bgr is None:
             problems.add('image is damaged or no image: get it again', path)
         else:
-            thumbnail = make_thumbnail(grey)
-            size = (image['width'], image['height'])
-            if grey.shape[::-1] != size:
+            shape = bgr.shape
+            digest = hashlib.sha256(repr(shape).encode() + bgr.tobytes()).hexdigest()
+            thumbnail = make_thumbnail(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
+            if shape[1::-1] != size:
                 problems.add(
                     'image has another size (width, height) than the json says: save '
                     'it at that size, or convert the labels again',
-                    f'{path}: {grey.shape[::-1]} and {size}',
+                    f'{path}: {shape[1::-1]} and {size}',
                 )
-    rows = _read_segments(annotation, png_path, label_of, num_things, problems)
+            if not bgr.any() and _has_light(content):
+                problems.add(
+                    'image is read as black: of its 16 bits the training takes the '
+                    'upper 8, and all are 0. Save it with 8 bits, or with values up '
+                    'to 65535',
+                    path,
+                )
+    rows = _read_segments(annotation, png_path, size, label_of, num_things, problems)
     return problems, digest, thumbnail, rows
+
+
+def _has_light(content: bytes) -> bool:
+    """Whether a file has pixels that are not black, at its own number of bits."""
+    pixels = mmcv.imfrombytes(content, flag='unchanged', backend='cv2')
+    if pixels is None or pixels.dtype == np.uint8:
+        return False
+    # Without alpha.
+    return bool(np.atleast_3d(pixels)[..., :3].any())
 
 
 def make_thumbnail(grey: np.ndarray) -> np.ndarray:
@@ -327,6 +347,7 @@ def make_thumbnail(grey: np.ndarray) -> np.ndarray:
 def _read_segments(
     annotation: dict[str, Any],
     png_path: Path,
+    size: tuple[int, int],
     label_of: dict[int, int],
     num_things: int,
     problems: ProblemList,
@@ -337,21 +358,37 @@ def _read_segments(
     if not png_path.is_file():
         problems.add('PNG of segments is missing: convert the labels again', png_path)
         return rows
-    is_measured = True
+    try:
+        found_size = read_png_size(png_path)
+    except OSError as error:
+        problems.add('PNG of segments cannot be read', f'{png_path}: {error.strerror}')
+        return rows
+    is_measured = found_size is not None
     for row, entry in zip(rows, entries, strict=True):
         label, box = label_of[entry['category_id']], entry['bbox']
         row['label'], row['is_crowd'] = label, entry['iscrowd']
         row['area'] = entry['area'] or 0
+        # A segment without pixels is a number that nobody filled in.
+        has_area = row['area'] > 0
         row['width'], row['height'] = box[2:] if box else (np.nan, np.nan)
         has_box = box is not None and min(box[2:]) > 0
-        is_measured &= entry['area'] is not None and (has_box or label >= num_things)
+        is_measured &= has_area and (has_box or label >= num_things)
+    if not is_measured:
+        try:
+            ids = read_panoptic_png(str(png_path))
+            index_map = make_index_map(ids, [entry['id'] for entry in entries])
+        except ValueError as error:
+            text = str(error).removeprefix(f'{png_path} ')
+            problems.add('PNG of segments does not fit the json', f'{png_path}: {text}')
+            return rows
+        found_size = ids.shape[::-1]
+    if found_size != size:
+        problems.add(
+            'PNG of segments has another size (width, height) than the json says: '
+            'convert the labels again',
+            f'{png_path}: {found_size} and {size}',
+        )
     if is_measured:
-        return rows
-    try:
-        ids = read_panoptic_png(str(png_path))
-        index_map = make_index_map(ids, [entry['id'] for entry in entries])
-    except ValueError as error:
-        problems.add('PNG of segments does not fit the json', f'{png_path}: {error}')
         return rows
     numbers = segment_numbers(len(entries))
     areas, boxes = measure_segments(index_map, max(256, len(entries) + 1))

@@ -1,9 +1,14 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import cv2
 import numpy as np
 import pytest
 
 from mmdet_efficientps.datasets.fingerprint import DataFiles, read_fingerprint
-from mmdet_efficientps.structures.panoptic import read_json, write_json
+from mmdet_efficientps.structures.panoptic import (
+    read_json,
+    write_json,
+    write_panoptic_png,
+)
 from mmdet_efficientps.testing.data_set_trees import write_own
 
 CATEGORIES = [
@@ -74,13 +79,14 @@ def test_classes_of_one_image_are_seen_together(files):
 
 
 @pytest.mark.parametrize('key', ['area', 'bbox'])
-def test_what_the_json_does_not_measure_is_measured_in_the_png(files, key):
+@pytest.mark.parametrize('value', [None, 0])
+def test_what_the_json_does_not_measure_is_measured_in_the_png(files, key, value):
     expected = read_fingerprint(files).segments
 
     def edit(content):
         for annotation in content['annotations']:
-            for segment in annotation['segments_info']:
-                del segment[key]
+            for segment in annotation['segments_info'][1:]:
+                segment[key] = [value] * 4 if value == 0 and key == 'bbox' else value
 
     change(files, edit)
     assert np.array_equal(read_fingerprint(files).segments, expected)
@@ -88,8 +94,36 @@ def test_what_the_json_does_not_measure_is_measured_in_the_png(files, key):
 
 def test_pngs_are_not_decoded_if_the_json_has_all(files):
     for path in files.png_dir.iterdir():
-        path.write_bytes(b'')
+        content = path.read_bytes()
+        # The pixels are nonsense, beginning and end those of a PNG.
+        path.write_bytes(content[:40] + bytes(len(content) - 52) + content[-12:])
     assert len(read_fingerprint(files).instances) == 1
+
+
+def test_equal_pixels_have_equal_hashes_whatever_file_they_are_in(files):
+    pixels = cv2.imread(str(files.image_dir / '0.png'))
+    cv2.imwrite(
+        str(files.image_dir / '1.png'), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    )
+    first, second = read_fingerprint(files).digests
+    assert first == second
+    pixels[0, 0, 0] ^= 1
+    cv2.imwrite(str(files.image_dir / '1.png'), pixels)
+    first, second = read_fingerprint(files).digests
+    assert first != second
+
+
+def write_16_bits(files, top):
+    """Replace an image by one of 16 bits, with values up to ``top``."""
+    pixels = np.linspace(0, top, 200).reshape(10, 20).astype(np.uint16)
+    cv2.imwrite(str(files.image_dir / '1.png'), pixels)
+
+
+def test_thumbnails_are_of_what_the_training_reads(files):
+    write_16_bits(files, 65535)
+    assert read_fingerprint(files).thumbnails[1].max() > 250
+    write_16_bits(files, 4095)
+    assert 0 < read_fingerprint(files).thumbnails[1].max() < 16
 
 
 def test_processes_give_the_same(files):
@@ -118,6 +152,24 @@ def resize(files):
     change(files, lambda content: content['images'][0].update(width=21))
 
 
+def cut_png(files):
+    path = files.png_dir / '1.png'
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def grey_png(files):
+    cv2.imwrite(str(files.png_dir / '1.png'), np.ones((10, 20), np.uint8))
+
+
+def small_png(files):
+    write_panoptic_png(files.png_dir / '1.png', second_map()[:4, :8])
+
+
+def small_png_not_measured(files):
+    small_png(files)
+    change(files, lambda c: c['annotations'][1]['segments_info'][0].pop('area'))
+
+
 @pytest.mark.parametrize(
     ('spoil', 'message'),
     [
@@ -127,6 +179,15 @@ def resize(files):
         (lambda f: (f.image_dir / '1.png').write_bytes(b'x'), 'damaged or no image'),
         (lambda f: (f.image_dir / '1.png').write_bytes(b''), 'image cannot be read'),
         (lambda f: (f.png_dir / '1.png').unlink(), 'PNG of segments is missing'),
+        (
+            lambda f: (f.png_dir / '1.png').write_bytes(b'x'),
+            r'1\.png: cannot be decoded',
+        ),
+        (cut_png, r'1\.png: cannot be decoded'),
+        (grey_png, r'1\.png: is no panoptic PNG: expected 8-bit RGB'),
+        (small_png, r'PNG of segments has another size .*\n.*\(8, 4\) and \(20, 10\)'),
+        (small_png_not_measured, 'PNG of segments has another size'),
+        (lambda f: write_16_bits(f, 255), 'is read as black: of its 16 bits'),
         (drop_annotation, r"without an entry in 'annotations'"),
         (drop_image, r"annotation of an image that is not in 'images'"),
         (resize, r'another size .*than the json says'),

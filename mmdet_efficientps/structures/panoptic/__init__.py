@@ -16,7 +16,12 @@ from .colors import choose_colors
 from .encoding import decode_panoptic_seg, encode_panoptic
 from .ids import MAX_ID, VOID_ID, constant_runs, id2rgb, index_segments, rgb2id
 from .output_folder import Journal, PanopticOutput
-from .png import encode_panoptic_png, read_panoptic_png, write_panoptic_png
+from .png import (
+    encode_panoptic_png,
+    read_panoptic_png,
+    read_png_size,
+    write_panoptic_png,
+)
 
 __all__ = [
     'MAX_ID',
@@ -39,6 +44,7 @@ __all__ = [
     'path_inside',
     'read_json',
     'read_panoptic_png',
+    'read_png_size',
     'rgb2id',
     'segments_info',
     'write_json',

@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Panoptic PNGs: 8-bit RGB with id = R + 256 G + 65536 B."""
 
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,9 @@ from mmengine.fileio import get
 from mmdet_efficientps.utils import atomic_path
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
+# Color types of PNGs that are decoded to RGB.
+RGB, PALETTE = 2, 3
 
 
 def read_panoptic_png(
@@ -54,6 +59,34 @@ def read_panoptic_png(
     ids = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGBA).view('<i4')[..., 0]
     ids &= 2**24 - 1
     return ids
+
+
+def read_png_size(path: str | Path) -> tuple[int, int] | None:
+    """Read the size of a panoptic PNG from its first bytes, without decoding it.
+
+    Args:
+        path (str | Path): The PNG.
+
+    Returns:
+        tuple[int, int] | None: Width and height in pixels; None if the file does not
+        begin as an 8-bit RGB PNG, or does not end as a PNG, so that only decoding
+        tells what it is.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    # Signature (8 bytes), length and name of the first chunk (4 each), width and height
+    # (4 each), bits, color type, and three more.
+    with Path(path).open('rb') as file:
+        head = file.read(29)
+        file.seek(0, os.SEEK_END)
+        file.seek(max(file.tell() - len(PNG_END), 0))
+        tail = file.read()
+    if len(head) < 29 or not head.startswith(PNG_SIGNATURE) or tail != PNG_END:
+        return None
+    width, height, bits, color_type = struct.unpack('>IIBB', head[16:26])
+    is_rgb = (color_type == RGB and bits == 8) or color_type == PALETTE
+    return (width, height) if is_rgb else None
 
 
 def encode_panoptic_png(ids: np.ndarray) -> bytes:
