@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mmdet_efficientps.datasets.equal_pictures import group_pictures
 from mmdet_efficientps.datasets.fingerprint import (
     DataFiles,
     Fingerprint,
     read_fingerprint,
 )
-from mmdet_efficientps.datasets.stratified_split import stratified_split
+from mmdet_efficientps.datasets.stratified_split import split_pictures
 from mmdet_efficientps.datasets.trainable import (
     check_same_classes,
     check_split,
@@ -138,8 +137,9 @@ def make_config(
         inputs += [*val_data.paths, *val_data.png_paths]
     else:
         assert val_fraction is not None
-        groups = group_pictures(data.digests, data.thumbnails)
-        is_val = stratified_split(data.presence, groups, val_fraction, seed)
+        is_val = split_pictures(
+            data.presence, data.digests, data.thumbnails, val_fraction, seed
+        )
         train_data, val_data = (
             replace(
                 data.select(np.flatnonzero(is_val == (part == 'val')).tolist()),
@@ -175,7 +175,7 @@ def make_config(
         train_data,
         val_data,
         settings,
-        list_warnings(train_data, val_data),
+        list_warnings(train_data, val_data, was_split=val is None),
     )
 
 

@@ -1,21 +1,25 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
-"""Pictures that are there twice: as equal files, or saved again at other quality."""
+"""Pictures that are there twice, and pictures that look alike.
+
+Equal pictures have the same pixels, whatever file they are in. Those that look alike
+may be one picture saved at another quality, or two moments before a fixed camera.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-# Mean difference of two thumbnails, in grey levels of 0..255, up to which they are of
-# one picture.
+# Mean difference of two thumbnails, in grey levels of 0..255, up to which they look
+# alike.
 TOLERANCE = 1.0
 
 
 def near_pairs(
     first: np.ndarray, second: np.ndarray, tolerance: float = TOLERANCE
 ) -> list[tuple[int, int]]:
-    """Find the thumbnails that hardly differ.
+    """Find for every thumbnail the one that differs least, if it hardly differs.
 
     Example::
 
@@ -30,26 +34,42 @@ def near_pairs(
             ``TOLERANCE``.
 
     Returns:
-        list[tuple[int, int]]: Places in ``first`` and ``second``.
+        list[tuple[int, int]]: Places in ``first`` and ``second``, of each place in
+        ``first`` one at most.
     """
-    # Thumbnails differ in their means by no more than in their pixels, so that only
-    # few have to be compared.
-    means = second.mean(axis=1)
-    order = np.argsort(means, kind='stable')
-    sorted_means, sorted_second = means[order], second[order].astype(np.int16)
     pairs = []
-    for place, (row, mean) in enumerate(zip(first, first.mean(axis=1), strict=True)):
-        begin, end = np.searchsorted(
-            sorted_means, (mean - tolerance, mean + tolerance + 1e-9)
-        )
-        differences = np.abs(sorted_second[begin:end] - row.astype(np.int16))
-        near = np.flatnonzero(differences.mean(axis=1) <= tolerance)
-        pairs += [(place, int(other)) for other in order[begin + near]]
+    for place, others in _candidates(first, second, tolerance):
+        differences = _differences(first[place], second[others])
+        if len(others) and differences.min() <= tolerance:
+            pairs.append((place, int(others[differences.argmin()])))
     return pairs
 
 
-def equal_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
-    """Find equal files by their hashes.
+def _candidates(
+    first: np.ndarray, second: np.ndarray, tolerance: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Give for every thumbnail the places of those of about its brightness.
+
+    Thumbnails differ in their means by no more than in their pixels, so that only few
+    have to be compared.
+    """
+    means = second.mean(axis=1)
+    order = np.argsort(means, kind='stable')
+    sorted_means = means[order]
+    for place, mean in enumerate(first.mean(axis=1)):
+        begin, end = np.searchsorted(
+            sorted_means, (mean - tolerance - 1e-9, mean + tolerance + 1e-9)
+        )
+        yield place, order[begin:end]
+
+
+def _differences(row: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean difference of a thumbnail to others, in grey levels."""
+    return np.abs(others.astype(np.int16) - row.astype(np.int16)).mean(axis=1)
+
+
+def equal_pairs(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
+    """Find equal pictures by their hashes.
 
     Args:
         first (Sequence[str]): Hashes.
@@ -57,7 +77,7 @@ def equal_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, 
 
     Returns:
         list[tuple[int, int]]: Places in ``first`` and ``second``; of several equal
-        files in ``second`` the last.
+        pictures in ``second`` the last.
     """
     places = {digest: place for place, digest in enumerate(second)}
     return [
@@ -67,28 +87,42 @@ def equal_files(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, 
     ]
 
 
-def group_pictures(digests: Sequence[str], thumbnails: np.ndarray) -> np.ndarray:
+def group_equal(digests: Sequence[str]) -> np.ndarray:
     """Give every image the number of its picture.
 
-    Pictures between which others lie that are near to both are one.
+    Example::
+
+        >>> group_equal(['a', 'b', 'a']).tolist()
+        [0, 1, 0]
 
     Args:
-        digests (Sequence[str]): Hash of every image file.
+        digests (Sequence[str]): Hash of every picture.
+
+    Returns:
+        np.ndarray: The place of the first image with the same picture, shape (N, ),
+        int64.
+    """
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(d, place) for place, d in enumerate(digests)])
+
+
+def group_alike(digests: Sequence[str], thumbnails: np.ndarray) -> np.ndarray:
+    """Give every image the number of the group of pictures that look like it.
+
+    Pictures between which others lie that look like both are in one group.
+
+    Args:
+        digests (Sequence[str]): Hash of every picture.
         thumbnails (np.ndarray): Thumbnail of every image, shape (N, P), uint8.
 
     Returns:
-        np.ndarray: The place of the first image of its picture, shape (N, ), int64.
+        np.ndarray: The place of the first image of its group, shape (N, ), int64.
     """
-    parents = np.arange(len(digests))
-
-    def root(place: int) -> int:
-        while parents[place] != place:
-            parents[place] = parents[parents[place]]
-            place = int(parents[place])
-        return place
-
-    pairs = near_pairs(thumbnails, thumbnails) + equal_files(digests, digests)
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parents[high] = low
-    return np.array([root(place) for place in range(len(digests))])
+    groups = group_equal(digests)
+    for place, others in _candidates(thumbnails, thumbnails, TOLERANCE):
+        # Before a fixed camera all look alike: what is in the group is not compared.
+        others = others[groups[others] != groups[place]]
+        differences = _differences(thumbnails[place], thumbnails[others])
+        joined = groups[np.append(others[differences <= TOLERANCE], place)]
+        groups[np.isin(groups, joined)] = joined.min()
+    return groups

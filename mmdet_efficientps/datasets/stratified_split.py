@@ -3,9 +3,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from .equal_pictures import group_alike, group_equal
+
 TRAIN, VAL = 0, 1
+
+
+def split_pictures(
+    presence: np.ndarray,
+    digests: Sequence[str],
+    thumbnails: np.ndarray,
+    fraction: float,
+    seed: int = 0,
+) -> np.ndarray:
+    """Choose images for validation, such that pictures do not give each other away.
+
+    Equal pictures are on one side. Pictures that look alike are, too, unless the share
+    of the validation would then be wrong by more than a half (of the smaller share, and
+    by more than one image): before a fixed camera all look alike.
+
+    Args:
+        presence (np.ndarray): Which image shows which class, shape (N, C), bool.
+        digests (Sequence[str]): Hash of every picture.
+        thumbnails (np.ndarray): Thumbnail of every image, shape (N, P), uint8.
+        fraction (float): Share of the images that is wanted for validation, above 0
+            and below 1.
+        seed (int): Seed of the choice. Defaults to 0.
+
+    Returns:
+        np.ndarray: Whether an image is for validation, shape (N, ), bool.
+
+    Raises:
+        ValueError: If the fraction is out of range, or there are fewer than two
+            different pictures.
+    """
+    alike = group_alike(digests, thumbnails)
+    if len(set(alike.tolist())) > 1:
+        is_val = stratified_split(presence, alike, fraction, seed)
+        wrong = max(min(fraction, 1 - fraction) / 2 * len(is_val), 1)
+        if abs(is_val.sum() - fraction * len(is_val)) <= wrong:
+            return is_val
+    return stratified_split(presence, group_equal(digests), fraction, seed)
 
 
 def stratified_split(
@@ -41,9 +82,10 @@ def stratified_split(
     names, group_of = np.unique(groups, return_inverse=True)
     num_groups = len(names)
     if num_groups < 2:
+        count = len(groups)
+        what = '1 image' if count == 1 else f'{count} images with the same pixels'
         raise ValueError(
-            f'{len(groups)} images cannot be split: they show one picture. Give other '
-            'images for validation with --val'
+            f'{what} cannot be split: give other images for validation with --val'
         )
     shows = np.zeros((num_groups, presence.shape[1]), dtype=bool)
     np.logical_or.at(shows, group_of, presence)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-from .equal_pictures import equal_files, near_pairs
+from mmdet_efficientps.utils import counted
+
+from .equal_pictures import equal_pairs, near_pairs
 from .fingerprint import Fingerprint
 
 SHOWN = 5
@@ -15,6 +18,11 @@ SHOWN = 5
 SAME_SHARE = 0.5
 # Of fewer segments nothing can be learnt that holds elsewhere.
 FEW_SEGMENTS = 10
+# A picture without a pixel as bright, of 255 grey levels at 16x16 pixels, is as good as
+# black; those of 12 bits in files of 16 bits are.
+DARK = 16
+# What to do about images on both sides.
+REMOVE_HINT = 'Remove them from one side, or split by --val-fraction instead of --val'
 
 
 def check_trainable(data: Fingerprint) -> None:
@@ -30,7 +38,7 @@ def check_trainable(data: Fingerprint) -> None:
     shown = [c.name for c, n in zip(data.classes, data.num_segments, strict=True) if n]
     if len(shown) < 2:
         raise ValueError(
-            f'{name} shows {_count_classes(data.num_segments > 0)} '
+            f'{name} shows {counted(len(shown), "class", "classes")} '
             f'({", ".join(shown) or "none"}), and a network needs two to tell apart: '
             'label the surroundings of the objects as a stuff class'
         )
@@ -73,65 +81,53 @@ def check_same_classes(train: Fingerprint, val: Fingerprint) -> None:
 def check_split(train: Fingerprint, val: Fingerprint) -> None:
     """Refuse a split with the same images on both sides.
 
+    Pictures that look alike are none to refuse: before a fixed camera, or on a plain
+    background, all do.
+
     Args:
         train (Fingerprint): What is trained on.
         val (Fingerprint): What is validated on.
 
     Raises:
         ValueError: If an image file is listed on both sides, or half of the
-            validation pictures are in the training, too.
+            validation pictures have the pixels of pictures in the training.
     """
-    hint = 'Remove them from one side, or split by --val-fraction instead of --val'
     files = {path.resolve() for path in train.paths}
     both = [str(path) for path in val.paths if path.resolve() in files]
     if both:
         raise ValueError(
-            f'{len(both)} of the {len(val)} images of {val.files.json_file} are in '
-            f'{train.files.json_file} too: {_some(both)}. {hint}'
+            f'{val.files.json_file} lists {counted(len(val), "image")}, of which '
+            f'{len(both)} {_is_or_are(len(both))} in {train.files.json_file} too: '
+            f'{_some(both)}. {REMOVE_HINT}'
         )
-    same = {first for first, _ in equal_files(val.digests, train.digests)}
-    same |= {first for first, _ in near_pairs(val.thumbnails, train.thumbnails)}
+    same = [place for place, _ in equal_pairs(val.digests, train.digests)]
     if len(same) >= SAME_SHARE * len(val):
-        names = [str(val.paths[place]) for place in sorted(same)]
+        names = [str(val.paths[place]) for place in same]
         raise ValueError(
-            f'{len(same)} of the {len(val)} pictures of {val.files.json_file} are '
-            f'equal to pictures of {train.files.json_file}: {_some(names)}. {hint}'
+            f'{val.files.json_file} lists {counted(len(val), "image")}, of which '
+            f'{len(same)} {"has" if len(same) == 1 else "have"} the same pixels as '
+            f'images of {train.files.json_file}: {_some(names)}. {REMOVE_HINT}'
         )
 
 
-def list_warnings(train: Fingerprint, val: Fingerprint) -> list[str]:
+def list_warnings(
+    train: Fingerprint, val: Fingerprint, was_split: bool = False
+) -> list[str]:
     """List what a user should know of the data.
 
     Args:
         train (Fingerprint): What is trained on.
         val (Fingerprint): What is validated on.
+        was_split (bool): Whether both are parts of one json, split here. Defaults to
+            False.
 
     Returns:
-        list[str]: Leaks between the two, and classes of which there is too little.
+        list[str]: Leaks between the two, images that are listed twice or dark, and
+        classes of which there is too little.
     """
-    warnings = []
-    files = equal_files(val.digests, train.digests)
-    known = {first for first, _ in files}
-    near = [
-        pair
-        for pair in near_pairs(val.thumbnails, train.thumbnails)
-        if pair[0] not in known
-    ]
-    for what, pairs in (
-        ('are the same files as', files),
-        ('look the same (to a grey level at 16x16 pixels) as', near),
-    ):
-        places = dict(reversed(pairs))
-        if places:
-            names = [
-                f'{val.images[v]["file_name"]} = {train.images[t]["file_name"]}'
-                for v, t in sorted(places.items())
-            ]
-            warnings.append(
-                f'leak: {len(places)} of {len(val)} validation images {what} training '
-                f'images: {_some(names)}. The measures will be too good; remove them, '
-                'or split by --val-fraction'
-            )
+    warnings = _list_leaks(train, val, was_split)
+    for data in (train, val):
+        warnings += _list_odd_images(data)
     class_names = np.array(train.classes.names)
     in_train, in_val = train.num_segments > 0, _of_classes(val, train) > 0
     few = (train.num_segments > 0) & (train.num_segments < FEW_SEGMENTS)
@@ -145,14 +141,85 @@ def list_warnings(train: Fingerprint, val: Fingerprint) -> list[str]:
     ):
         if chosen.any():
             some = _some(class_names[chosen].tolist(), 12)
-            warnings.append(f'{_count_classes(chosen)} {text}: {some}')
+            classes = counted(int(chosen.sum()), 'class', 'classes')
+            warnings.append(f'{classes} {text}: {some}')
     return warnings
 
 
-def _count_classes(chosen: np.ndarray) -> str:
-    """Say how many classes are chosen."""
-    count = int(chosen.sum())
-    return f'{count} class{"" if count == 1 else "es"}'
+def _list_leaks(train: Fingerprint, val: Fingerprint, was_split: bool) -> list[str]:
+    """List validation images that training images are like."""
+    equal = equal_pairs(val.digests, train.digests)
+    known = {place for place, _ in equal}
+    near = [
+        pair
+        for pair in near_pairs(val.thumbnails, train.thumbnails)
+        if pair[0] not in known
+    ]
+    near_hint = (
+        'So many look the same that they cannot be kept on one side'
+        if was_split
+        else REMOVE_HINT
+    )
+    warnings = []
+    grey_level = 'the same (to a grey level at 16x16 pixels) as training images'
+    for pairs, verbs, what, hint in (
+        (
+            equal,
+            ('has', 'have'),
+            'the same pixels as training images',
+            f'The measures will be too good. {REMOVE_HINT}',
+        ),
+        (
+            near,
+            ('looks', 'look'),
+            grey_level,
+            'The measures will be too good if these are the same pictures, or moments '
+            f'of one scene. {near_hint}',
+        ),
+    ):
+        if pairs:
+            names = [
+                f'{val.images[v]["file_name"]} = {train.images[t]["file_name"]}'
+                for v, t in pairs
+            ]
+            warnings.append(
+                f'leak: {len(pairs)} of {counted(len(val), "validation image")} '
+                f'{verbs[len(pairs) > 1]} {what}: {_some(names)}. {hint}'
+            )
+    return warnings
+
+
+def _list_odd_images(data: Fingerprint) -> list[str]:
+    """List images that are listed twice, and dark ones."""
+    json_file, warnings = data.files.json_file, []
+    ids = defaultdict(list)
+    for path, image in zip(data.paths, data.images, strict=True):
+        ids[path.resolve()].append(image)
+    twice = [
+        f'{images[0]["file_name"]} (ids {", ".join(str(i["id"]) for i in images)})'
+        for images in ids.values()
+        if len(images) > 1
+    ]
+    if twice:
+        warnings.append(
+            f'{counted(len(twice), "image file")} in {json_file} under several ids, '
+            'each with labels of its own: keep one of them, or join the labels: '
+            f'{_some(twice)}'
+        )
+    is_dark = data.thumbnails.max(axis=1) < DARK
+    if is_dark.any():
+        names = [data.images[k]['file_name'] for k in np.flatnonzero(is_dark)]
+        warnings.append(
+            f'{len(names)} of {counted(len(data), "image")} in {json_file} almost '
+            f'black (below {DARK} of 255) as the training reads them: {_some(names)}. '
+            'Of files with 16 bits it takes the upper 8: save them with 8 bits, or '
+            'with values up to 65535'
+        )
+    return warnings
+
+
+def _is_or_are(count: int) -> str:
+    return 'is' if count == 1 else 'are'
 
 
 def _of_classes(val: Fingerprint, train: Fingerprint) -> np.ndarray:

@@ -2,7 +2,10 @@
 import numpy as np
 import pytest
 
-from mmdet_efficientps.datasets.stratified_split import stratified_split
+from mmdet_efficientps.datasets.stratified_split import (
+    split_pictures,
+    stratified_split,
+)
 
 
 def random_data(seed):
@@ -52,9 +55,49 @@ def test_two_images_are_one_on_each_side():
     assert stratified_split(presence, np.arange(2), 0.1).sum() == 1
 
 
-def test_one_picture_cannot_be_split():
-    with pytest.raises(ValueError, match='3 images cannot be split.*--val'):
-        stratified_split(np.ones((3, 1), dtype=bool), np.zeros(3, int), 0.2)
+@pytest.mark.parametrize(
+    ('count', 'message'),
+    [
+        (3, '3 images with the same pixels cannot be split: .* with --val$'),
+        (1, '^1 image cannot be split: .* with --val$'),
+    ],
+)
+def test_one_picture_cannot_be_split(count, message):
+    with pytest.raises(ValueError, match=message):
+        stratified_split(np.ones((count, 1), dtype=bool), np.zeros(count, int), 0.2)
+
+
+def split(levels, fraction, equal=()):
+    """Split images that are all of one class and of one grey level each."""
+    thumbnails = np.repeat(np.array(levels, np.uint8)[:, None], 4, axis=1)
+    digests = [str(k) for k in range(len(levels))]
+    for place in equal:
+        digests[place] = 'equal'
+    presence = np.ones((len(levels), 1), dtype=bool)
+    return split_pictures(presence, digests, thumbnails, fraction)
+
+
+def test_pictures_that_look_alike_stay_together():
+    for levels in ([10 * (k // 2) for k in range(20)], [0, 0, 0, *range(9, 90, 9)]):
+        is_val = split(levels, 0.3)
+        assert 0 < is_val.sum() < len(levels)
+        for level in levels:
+            assert len(set(is_val[np.array(levels) == level].tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    'levels',
+    [
+        # A fixed camera; a slow drift; a long drive and a few other pictures.
+        [7] * 20,
+        list(range(20)),
+        [*range(30, 47), 90, 120, 150],
+    ],
+)
+def test_where_most_look_alike_only_equal_pictures_stay_together(levels):
+    is_val = split(levels, 0.3, equal=[3, 5, 8])
+    assert 4 <= is_val.sum() <= 8
+    assert len(set(is_val[[3, 5, 8]].tolist())) == 1
 
 
 @pytest.mark.parametrize('fraction', [0, 1, -0.1, 20])
