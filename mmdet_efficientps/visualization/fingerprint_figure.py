@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from mmdet_efficientps.datasets.fingerprint import Fingerprint
-from mmdet_efficientps.utils import atomic_path
+from mmdet_efficientps.utils import atomic_path, counted
 
-# With more classes the names get too small to read.
-MOST_CLASSES = 60
+from .plot_text import Fonts, plot_names, shorten
+
+# What fits: classes in rows, and in rows and columns.
+MOST_CLASSES, MOST_TOGETHER = 60, 30
+# Height of a row and width of a letter of the matrix, in inches at its font size.
+CELL, LETTER, SMALL_FONT = 0.14, 0.062, 7
 THING_COLOR, STUFF_COLOR, MARK_COLOR = '#0072b2', '#e69f00', '#b00020'
 
 
@@ -41,37 +47,71 @@ def plot_fingerprint(
             of the images.
         rare_share (float): Share of the images below which a class is rare.
     """
-    order = np.argsort(-data.num_images, kind='stable')[:MOST_CLASSES]
-    order = order[data.num_images[order] > 0]
-    height = max(8.0, 0.2 * len(order) + 1.5)
-    figure = Figure(figsize=(17, height), dpi=100, layout='constrained')
-    grid = figure.add_gridspec(2, 3, width_ratios=(1, 0.85, 1.15))
-    middle = [figure.add_subplot(grid[row, 1]) for row in (0, 1)]
-    right = grid[:, 2].subgridspec(2, 1, height_ratios=(1, 1.5))
-    _draw_classes(figure.add_subplot(grid[:, 0]), data, order, rare_share)
-    _draw_thing_sides(middle[0], data, factors, least_side)
-    _draw_stuff_areas(middle[1], data, min_stuff_area)
-    _draw_boxes(figure.add_subplot(right[0]), data, factors, anchors)
-    _draw_together(figure.add_subplot(right[1]), data, order)
-    width, height = np.median(data.sizes, axis=0)
-    left_out = int((data.num_images > 0).sum()) - len(order)
-    notes = [
-        f'{data.files.json_file.name}: {len(data)} images, '
-        f'{width:g} x {height:g} '
-        f'pixels at the median, {len(data.segments)} segments'
-    ]
-    if left_out:
-        notes.append(f'the {left_out} rarest classes are not drawn')
-    absent = int((data.num_images == 0).sum())
-    if absent:
-        notes.append(f'{absent} classes without a segment')
-    figure.suptitle('; '.join(notes), fontsize=13)
-    with atomic_path(out_file) as temporary:
+    file_name = shorten(data.files.json_file.name, 60)
+    fonts = Fonts([*map(shorten, data.classes.names), file_name])
+    file_name = ''.join('?' if c in fonts.missing else c for c in file_name)
+    # Names are no formulas, whatever signs they have.
+    style: dict[Any, Any] = {'text.parse_math': False, 'font.family': fonts.families}
+    with rc_context(style), atomic_path(out_file) as temporary:
+        figure = _make_figure(
+            data, file_name, fonts, factors, anchors, least_side, min_stuff_area,
+            rare_share,
+        )  # fmt: skip
         figure.savefig(temporary)
 
 
+def _make_figure(
+    data: Fingerprint,
+    file_name: str,
+    fonts: Fonts,
+    factors: np.ndarray,
+    anchors: np.ndarray,
+    least_side: float,
+    min_stuff_area: float,
+    rare_share: float,
+) -> Figure:
+    """Put the plots together."""
+    order = np.argsort(-data.num_images, kind='stable')[:MOST_CLASSES]
+    order = order[data.num_images[order] > 0]
+    names = plot_names(data.classes.names, [c.id for c in data.classes], fonts)
+    matrix = min(len(order), MOST_TOGETHER) * CELL
+    label = LETTER * max(len(names[k]) for k in order)
+    # The matrix has about 0.6 of the height and, of what the names leave, a fourth of
+    # the width.
+    width = max(17.0, 2 * label + 4 * matrix)
+    height = max(8.0, 0.2 * len(order) + 1.5, (matrix + label + 1) / 0.58)
+    figure = Figure(figsize=(width, height), dpi=100, layout='constrained')
+    grid = figure.add_gridspec(2, 3, width_ratios=(1, 0.85, 1.15))
+    middle = [figure.add_subplot(grid[row, 1]) for row in (0, 1)]
+    right = grid[:, 2].subgridspec(2, 1, height_ratios=(1, 1.5))
+    _draw_classes(figure.add_subplot(grid[:, 0]), data, order, names, rare_share)
+    _draw_thing_sides(middle[0], data, factors, least_side)
+    _draw_stuff_areas(middle[1], data, min_stuff_area)
+    _draw_boxes(figure.add_subplot(right[0]), data, factors, anchors)
+    _draw_together(figure.add_subplot(right[1]), data, order[:MOST_TOGETHER], names)
+    width, height = np.median(data.sizes, axis=0)
+    left_out = int((data.num_images > 0).sum()) - len(order)
+    notes = [
+        f'{file_name}: {counted(len(data), "image")}, {width:g} x {height:g} pixels '
+        f'at the median, {counted(len(data.segments), "segment")}'
+    ]
+    if left_out:
+        notes.append(f'the rarest {left_out} of the classes not drawn')
+    absent = int((data.num_images == 0).sum())
+    if absent:
+        notes.append(f'{counted(absent, "class", "classes")} without a segment')
+    if any(fonts.missing.intersection(name) for name in data.classes.names):
+        notes.append('where no installed font has the name, the id of the category')
+    figure.suptitle('; '.join(notes), fontsize=13)
+    return figure
+
+
 def _draw_classes(
-    axis: Axes, data: Fingerprint, order: np.ndarray, rare_share: float
+    axis: Axes,
+    data: Fingerprint,
+    order: np.ndarray,
+    names: list[str],
+    rare_share: float,
 ) -> None:
     """Images of every class, with segments and pixels in figures."""
     counts = data.num_images[order]
@@ -79,28 +119,29 @@ def _draw_classes(
     colors = np.array(data.classes.palette)[order] / 255
     axis.barh(places, counts, color=colors, edgecolor='#606060', linewidth=0.5)
     shares, segments = data.pixel_shares, data.num_segments
-    for place, label in zip(places, order, strict=True):
-        axis.annotate(
-            f'{segments[label]} segments, {shares[label]:.2%} of pixels',
-            (counts[place], place),
-            xytext=(4, 0),
-            textcoords='offset points',
+    rare = rare_share * len(data)
+    # A column beside the longest bar and the line, so that nothing strikes it through.
+    end = max(*counts, rare)
+    for place, label in enumerate(order):
+        axis.text(
+            1.05 * end,
+            place,
+            f'{counted(segments[label], "segment")}, {shares[label]:.2%} of pixels',
             va='center',
             fontsize=7.5,
         )
-    axis.axvline(rare_share * len(data), color=MARK_COLOR, linestyle='--')
+    axis.axvline(rare, color=MARK_COLOR, linestyle='--')
     kinds = [c.isthing for c in data.classes]
     axis.set(
         yticks=places,
-        xlabel='images that show the class',
+        xlabel='images that show the class (bold: things)',
         title=f'Classes (left of the line: rare, below {rare_share:.0%})',
-        xlim=(0, 1.75 * max(counts)),
+        xlim=(0, 1.75 * end),
         ylim=(len(order) - 0.4, -0.6),
     )
-    axis.set_yticklabels([data.classes.names[k] for k in order], fontsize=8)
+    axis.set_yticklabels([names[k] for k in order], fontsize=8)
     for label, text in zip(order, axis.get_yticklabels(), strict=True):
         text.set_fontweight('bold' if kinds[label] else 'normal')
-    axis.annotate('bold: things', (0.98, 0.01), xycoords='axes fraction', ha='right')
 
 
 def _log_histogram(axis: Axes, values: np.ndarray, color: str) -> None:
@@ -132,7 +173,8 @@ def _draw_thing_sides(
     axis.set(
         xlabel='root of the area in pixels of the network input',
         ylabel='things',
-        title=f'Sizes of {len(sides)} things, {small:.1%} below {least_side:g} pixels',
+        title=f'Sizes of {counted(len(sides), "thing")}, {small:.1%} below '
+        f'{least_side:g} pixels',
     )
 
 
@@ -146,7 +188,7 @@ def _draw_stuff_areas(axis: Axes, data: Fingerprint, min_stuff_area: float) -> N
     axis.set(
         xlabel='area in pixels of the images',
         ylabel='stuff regions',
-        title=f'Sizes of {len(areas)} stuff regions, {small:.1%} below '
+        title=f'Sizes of {counted(len(areas), "stuff region")}, {small:.1%} below '
         f'{min_stuff_area:g} pixels',
     )
 
@@ -176,16 +218,20 @@ def _draw_boxes(
     axis.grid(alpha=0.3)
 
 
-def _draw_together(axis: Axes, data: Fingerprint, order: np.ndarray) -> None:
+def _draw_together(
+    axis: Axes, data: Fingerprint, order: np.ndarray, names: list[str]
+) -> None:
     """How often two classes are seen in one image."""
     together = data.together[np.ix_(order, order)]
     shares = together / np.maximum(together.diagonal(), 1)[:, None]
     picture = axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    names = [data.classes.names[k] for k in order]
+    shown = [names[k] for k in order]
     places = np.arange(len(order))
-    size = 8 if len(order) < 30 else 5.5
     axis.set(xticks=places, yticks=places)
-    axis.set_xticklabels(names, rotation=90, fontsize=size)
-    axis.set_yticklabels(names, fontsize=size)
-    axis.set_title('Share of the images of a row that show the column')
-    axis.figure.colorbar(picture, ax=axis, shrink=0.8)
+    axis.set_xticklabels(shown, rotation=90, fontsize=SMALL_FONT)
+    axis.set_yticklabels(shown, fontsize=SMALL_FONT)
+    title = 'Share of the images of a row\nthat show the column'
+    if len(order) < (data.num_images > 0).sum():
+        title += f'\n({len(order)} most frequent classes)'
+    axis.set_title(title, fontsize=11)
+    axis.figure.colorbar(picture, cax=axis.inset_axes((1.04, 0.1, 0.04, 0.8)))
