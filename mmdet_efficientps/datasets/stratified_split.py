@@ -22,8 +22,8 @@ def split_pictures(
     """Choose images for validation, such that pictures do not give each other away.
 
     Equal pictures are on one side. Pictures that look alike are, too, unless the share
-    of the validation would then be wrong by more than a half (of the smaller share, and
-    by more than one image): before a fixed camera all look alike.
+    of the validation would only then be wrong by more than a half (of the smaller
+    share, and by more than one image): before a fixed camera all look alike.
 
     Args:
         presence (np.ndarray): Which image shows which class, shape (N, C), bool.
@@ -40,13 +40,15 @@ def split_pictures(
         ValueError: If the fraction is out of range, or there are fewer than two
             different pictures.
     """
-    alike = group_alike(digests, thumbnails)
-    if len(set(alike.tolist())) > 1:
-        is_val = stratified_split(presence, alike, fraction, seed)
-        wrong = max(min(fraction, 1 - fraction) / 2 * len(is_val), 1)
-        if abs(is_val.sum() - fraction * len(is_val)) <= wrong:
-            return is_val
-    return stratified_split(presence, group_equal(digests), fraction, seed)
+    is_val = stratified_split(presence, group_equal(digests), fraction, seed)
+    groups = group_alike(digests, thumbnails)
+    if (groups == groups[0]).all():
+        return is_val
+    alike_is_val = stratified_split(presence, groups, fraction, seed)
+    wanted = fraction * len(groups)
+    # Rare classes may want a wrong share anyway.
+    bounds = min(wanted, len(groups) - wanted) / 2, 1, abs(is_val.sum() - wanted)
+    return alike_is_val if abs(alike_is_val.sum() - wanted) <= max(bounds) else is_val
 
 
 def stratified_split(

@@ -85,6 +85,21 @@ def test_pictures_that_look_alike_stay_together():
             assert len(set(is_val[np.array(levels) == level].tolist())) == 1
 
 
+def test_rare_classes_that_make_the_share_wrong_part_no_alike_pictures():
+    # Two images of each class, of which one is for validation, and four that look
+    # alike.
+    presence = np.zeros((24, 10), dtype=bool)
+    presence[np.arange(20), np.arange(20) // 2] = True
+    levels = np.append(10 * np.arange(20), [250] * 4)
+    thumbnails = np.repeat(levels.astype(np.uint8)[:, None], 4, axis=1)
+    for seed in range(5):
+        is_val = split_pictures(
+            presence, [str(k) for k in range(24)], thumbnails, 0.2, seed
+        )
+        assert is_val.sum() >= 10
+        assert len(set(is_val[20:].tolist())) == 1
+
+
 @pytest.mark.parametrize(
     'levels',
     [
