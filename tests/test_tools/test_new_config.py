@@ -228,6 +228,35 @@ def test_a_part_is_held_out_and_equal_pictures_stay_together(run, data, tmp_path
     assert 'leak' not in printed
 
 
+def make_ids_floats(content):
+    for image in content['images']:
+        image['id'] = float(image['id'])
+    for annotation in content['annotations']:
+        annotation['image_id'] = str(annotation['image_id'])
+
+
+def test_parts_have_the_images_however_their_ids_are_written(run, data, tmp_path):
+    json_file, images = data['train']
+    edit(json_file, make_ids_floats)
+    run(json_file, images, '--val-fraction', '0.25', '--out', data['out'])
+    numbers = {}
+    for part in ('train', 'val'):
+        content = read_json(tmp_path / f'my_config_{part}.json')
+        numbers[part] = len(content['images']), len(content['annotations'])
+    assert numbers == {'train': (9, 9), 'val': (3, 3)}
+
+
+def test_nothing_is_left_where_the_picture_cannot_be_drawn(run, data, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError('cannot be drawn')
+
+    monkeypatch.setattr('mmdet_efficientps.apis.new_config.plot_fingerprint', fail)
+    json_file, images = data['train']
+    with pytest.raises(SystemExit, match='cannot be drawn'):
+        run(json_file, images, '--val-fraction', '0.25', '--out', data['out'])
+    assert not list(data['out'].parent.glob('my_config*'))
+
+
 def test_leaks_are_named(run, data, tmp_path):
     images = data['train'][1]
     val_json, val = write_own(
@@ -291,6 +320,17 @@ def test_data_that_cannot_be_trained_on_is_refused(make, data, change, message):
         make()
     assert str(data['train'][0]) in str(error.value)
     assert not data['out'].exists()
+
+
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_a_folder_is_no_json(run, data, part):
+    folder = data[part][0].with_suffix('')
+    inputs = data | {part: (folder, data[part][1])}
+    with pytest.raises(
+        SystemExit, match='is a folder: give the panoptic json'
+    ) as error:
+        run(*inputs['train'], '--val', *inputs['val'], '--out', data['out'])
+    assert str(folder) in str(error.value)
 
 
 def test_the_same_images_on_both_sides_are_refused(run, data):
