@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
 
 from mmdet_efficientps.datasets.fingerprint import Fingerprint
 from mmdet_efficientps.utils import num_processors
@@ -19,6 +18,7 @@ from .fitted_settings import (
     Fitted,
     FittedSettings,
     ModelSize,
+    times_drawn,
 )
 from .model_zoo import config_folder
 
@@ -35,11 +35,20 @@ def _base_path(name: str, out: Path) -> str:
     return path.as_posix()
 
 
+def _literal(text: str) -> str:
+    """Write a text of the user such that it is read as it is.
+
+    MMEngine replaces ``{{ name }}`` in the text of a config, be it in a string.
+    """
+    return repr(text).replace('{{', r'{\x7b')
+
+
 def _comment(text: str, indent: int = 0) -> str:
-    """Wrap a comment."""
+    """Wrap a comment, which MMEngine takes for what it replaces just as well."""
     start = ' ' * indent + '# '
+    shown = ''.join(c if c.isprintable() else ' ' for c in text)
     return textwrap.fill(
-        text,
+        re.sub(r'\{(?=\{)', '{ ', shown),
         88,
         initial_indent=start,
         subsequent_indent=start,
@@ -48,13 +57,21 @@ def _comment(text: str, indent: int = 0) -> str:
     )
 
 
+def _count(number: int, what: str) -> str:
+    """Say how many there are."""
+    return f'{number} {what}{"" if number == 1 else "s"}'
+
+
 def _class_list(name: str, labels: Iterable[int], data: Fingerprint) -> str:
     """Write a tuple of names with the figures of each."""
-    lines = [
-        f'    {data.classes.names[k]!r},  # {data.num_segments[k]} segments in '
-        f'{data.num_images[k]} images, {data.pixel_shares[k]:.2%} of the pixels'
-        for k in labels
-    ]
+    lines = []
+    for k in labels:
+        segments = _count(data.num_segments[k], 'segment')
+        images = _count(data.num_images[k], 'image')
+        lines.append(
+            f'    {_literal(data.classes.names[k])},  # {segments} in {images}, '
+            f'{data.pixel_shares[k]:.2%} of the pixels'
+        )
     return '\n'.join([f'{name} = (', *lines, ')'])
 
 
@@ -93,7 +110,7 @@ def config_text(
             'in which a command is run.'
         ),
         '_base_ = ['
-        + ''.join(f'\n    {_base_path(name, out)!r},' for name in bases)
+        + ''.join(f'\n    {_literal(_base_path(name, out))},' for name in bases)
         + '\n]',
         _comment(f'The {num_things} thing classes of the json.')
         + '\n'
@@ -155,7 +172,7 @@ def _data_text(
             '# A narrower range than the 0.5 to 2 of the paper, for fewer steps.',
             f'ratio_range={size.ratio_range},',
         ]
-    if rare.value and np.prod(settings.crop_size.value) < np.prod(settings.scale.value):
+    if rare.value and settings.cuts_images:
         crop += [
             '# Half of the crops are laid around a rare class of the image, see below.',
             f'rare_classes={rare.value},',
@@ -178,10 +195,10 @@ def _data_text(
     sides = {}
     for name, files in (('train', train.files), ('val', val.files)):
         sides[name] = f"""
-    ann_file={files.json_file.as_posix()!r},
+    ann_file={_literal(files.json_file.as_posix())},
     data_prefix=dict(
-        img={_folder(files.image_dir)!r},
-        seg={_folder(files.png_dir)!r},
+        img={_literal(_folder(files.image_dir))},
+        seg={_literal(_folder(files.png_dir))},
     ),"""
     lines.append(f"""
 dataset = dict(
@@ -195,8 +212,9 @@ train_dataset = dict(
     if rare.value:
         lines.append(
             _comment(
-                f'{rare.reason} Images with one of them are drawn more often, by the '
-                f'root of {RARE_SHARE} over the share of the images that show it.'
+                f'{rare.reason} Images with one of them are drawn several times: the '
+                f'root of {RARE_SHARE} over the share of the images that show it, '
+                f'rounded up, {_how_often(train, rare.value)}.'
             )
             + f"""
 train_dataset = dict(
@@ -224,6 +242,19 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader""")
     return '\n'.join(lines)
+
+
+def _how_often(train: Fingerprint, rare: Iterable[int]) -> str:
+    """Say how often images of rare classes are drawn."""
+    often: dict[int, list[str]] = {}
+    for label in rare:
+        shown = train.presence[:, [label]]
+        often.setdefault(int(times_drawn(shown).max()), []).append(
+            train.classes.names[label]
+        )
+    return ', '.join(
+        f'{times} times for {" and ".join(names)}' for times, names in often.items()
+    )
 
 
 def _folder(path: Path) -> str:

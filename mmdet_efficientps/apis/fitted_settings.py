@@ -62,7 +62,9 @@ class ModelSize:
         batch_size (int): Images a step, if there is memory for them.
         bytes_per_pixel (float): Memory of a training step on a GPU in float32 for each
             pixel of each image.
-        fixed_bytes (float): What it needs besides.
+        prediction_bytes_per_pixel (float): Memory of a prediction of one image for
+            each pixel of it.
+        fixed_bytes (float): What both need besides.
         passes (int): How often a training sees every image.
         least_iters (int): Steps of the shortest training.
         ratio_range (tuple[float, float] | None): Range of the random scale. Defaults
@@ -74,6 +76,7 @@ class ModelSize:
     crop: tuple[int, int]
     batch_size: int
     bytes_per_pixel: float
+    prediction_bytes_per_pixel: float
     fixed_bytes: float
     passes: int
     least_iters: int
@@ -87,6 +90,10 @@ class ModelSize:
 # lite2 1848, and here these stand times 4320 / 3961. Trainings need less since, which
 # is left as a reserve. What is needed besides is that of the context of the device, the
 # weights and the states of the optimizer.
+# Of a prediction of 1024x512 pixels the same command counts 245 bytes a pixel (small),
+# 327 (lite0, lite2) and 399 (b5). One of 2048x1024 added 329 bytes a pixel (small), 406
+# (lite0) and 385 (lite2) to a process on a CPU, whose convolutions need more for a
+# moment. These stand here, and for b5 its count times 329 / 245.
 _SMALL_DATA: dict[str, Any] = dict(
     schedule='schedule_small_data',
     batch_size=2,
@@ -100,6 +107,7 @@ MODEL_SIZES = {
         model='efficientps_lite0_small',
         crop=(512, 256),
         bytes_per_pixel=1290,
+        prediction_bytes_per_pixel=330,
         fixed_bytes=0.6e9,
         **_SMALL_DATA,
     ),
@@ -107,6 +115,7 @@ MODEL_SIZES = {
         model='efficientps_lite0_medium',
         crop=(1024, 512),
         bytes_per_pixel=1610,
+        prediction_bytes_per_pixel=410,
         fixed_bytes=0.8e9,
         **_SMALL_DATA,
     ),
@@ -114,6 +123,7 @@ MODEL_SIZES = {
         model='efficientps_lite2_medium',
         crop=(1024, 512),
         bytes_per_pixel=2020,
+        prediction_bytes_per_pixel=410,
         fixed_bytes=0.8e9,
         **_SMALL_DATA,
     ),
@@ -123,6 +133,7 @@ MODEL_SIZES = {
         crop=(2048, 1024),
         batch_size=1,
         bytes_per_pixel=4320,
+        prediction_bytes_per_pixel=540,
         fixed_bytes=1.5e9,
         # As often as in the schedule of the authors' release.
         passes=160,
@@ -160,6 +171,11 @@ class FittedSettings:
     val_interval: Fitted
     flip_prob: Fitted
     rare_labels: Fitted
+
+    @property
+    def cuts_images(self) -> bool:
+        """Whether the crop shows a part of an image of the size of ``scale`` only."""
+        return seen_share(self.scale.value, self.crop_size.value) < 1
 
 
 def parse_memory(text: str) -> float:
@@ -213,7 +229,7 @@ def fit_settings(
     things = data.instances
     thing_factors = factors[things['image']]
     thing_sides = np.sqrt(things['area']) * thing_factors
-    scale = fit_scale(typical, thing_sides, size.crop)
+    scale = fit_scale(typical, thing_sides, size, memory)
     factor = float(np.min(np.array(scale.value) / typical))
     boxes = np.stack([things['width'], things['height']], axis=1)
     boxes = boxes * (thing_factors * factor)[:, None]
@@ -222,7 +238,14 @@ def fit_settings(
         scale.value, float(is_upright.mean()), size, memory, boxes
     )
     anchor_scale, ratios = fit_anchors(boxes)
-    iters, val_interval = fit_iterations(len(data), batch_size.value, size, max_iters)
+    rare_labels = find_rare(data.classes.names, data.num_images, len(data))
+    iters, val_interval = fit_iterations(
+        len(data),
+        batch_size.value,
+        size,
+        max_iters,
+        drawn=int(times_drawn(data.presence).sum()),
+    )
     first_stuff = data.classes.num_things
     return FittedSettings(
         scale=scale,
@@ -241,7 +264,7 @@ def fit_settings(
         max_iters=iters,
         val_interval=val_interval,
         flip_prob=fit_flip(data.classes.names),
-        rare_labels=find_rare(data.classes.names, data.num_images, len(data)),
+        rare_labels=rare_labels,
     )
 
 
@@ -250,56 +273,120 @@ def _multiple(side: float) -> int:
     return max(round(side / DIVISOR), 1) * DIVISOR
 
 
+def _within(sides: Sequence[float], pixels: float) -> tuple[int, int]:
+    """Shrink sides to multiples of 32 of a product of no more than some pixels.
+
+    In about their proportions, as far as 32 for the shorter side allows.
+    """
+    shrink = min(math.sqrt(pixels / math.prod(sides)), 1.0)
+    first, second = (max(int(s * shrink / DIVISOR), 1) * DIVISOR for s in sides)
+    # A side that was less than 32 is longer now: at the expense of the other.
+    return (
+        min(first, max(int(pixels / second / DIVISOR), 1) * DIVISOR),
+        min(second, max(int(pixels / first / DIVISOR), 1) * DIVISOR),
+    )
+
+
+def _gigabytes(memory: float, round_up: bool = False) -> str:
+    """Write bytes as gigabytes with two digits, rounded down or up."""
+    rounded = math.ceil if round_up else math.floor
+    return f'{rounded(round(memory) / 1e7) / 100:g}'
+
+
 def fit_scale(
-    typical: np.ndarray, thing_sides: np.ndarray, made_for: tuple[int, int]
+    typical: np.ndarray, thing_sides: np.ndarray, size: ModelSize, memory: float
 ) -> Fitted:
     """Choose the size of the images for the network.
 
     That which the network is made for, or that of the images if they are smaller; but
-    one at which nine of ten things have sides of eight pixels, if twice the size of
-    the images is enough for that.
+    one at which nine of ten things have sides of eight pixels. Images are no more than
+    doubled for it: if that is not enough, nine of ten of those things count that it is
+    enough for. And the network predicts whole images, so that there must be memory for
+    one.
 
     Example::
 
         >>> sides = np.array([10.0] * 9 + [40.0])
-        >>> fit_scale(np.array([640, 480]), sides, (512, 256)).value
+        >>> typical = np.array([640, 480])
+        >>> fit_scale(typical, sides, MODEL_SIZES['small'], 8e9).value
         (512, 384)
 
     Args:
         typical (np.ndarray): Longer and shorter side of a typical image.
         thing_sides (np.ndarray): Sides of the things (root of the area), shape (T, ),
             in pixels of a typical image.
-        made_for (tuple[int, int]): Sizes that the network is made for.
+        size (ModelSize): The network.
+        memory (float): Bytes.
 
     Returns:
         Fitted: Longer and shorter side, multiples of 32.
     """
     small = float(np.percentile(thing_sides, 10))
-    usual = min(math.sqrt(math.prod(made_for) / typical.prod()), 1.0)
-    needed = LEAST_SIDE / small
-    factor = min(max(usual, needed), LARGEST_ENLARGEMENT)
-    value = tuple(_multiple(side * factor) for side in typical)
+    usual = min(math.sqrt(math.prod(size.crop) / typical.prod()), 1.0)
+    # What is less is refused by `fit_crop`.
+    pixels = max(
+        (memory - size.fixed_bytes) / size.prediction_bytes_per_pixel, LEAST_CROP
+    )
     given = f'{typical[0]:g}x{typical[1]:g}'
-    if factor == usual == 1:
-        why = f'The size of the images, {given} at the median'
-    elif factor == usual:
-        why = (
-            f'Images of {given} at the median brought to about the pixels that the '
-            f'network is made for, {made_for[0]}x{made_for[1]}'
+    end = ''
+    needed = LEAST_SIDE / small
+    if needed > LARGEST_ENLARGEMENT:
+        seen = thing_sides[thing_sides * LARGEST_ENLARGEMENT >= LEAST_SIDE]
+        share = len(seen) / len(thing_sides)
+        needed = LEAST_SIDE / float(np.percentile(seen, 10)) if len(seen) else 0.0
+        end = (
+            f' Even twice the size would bring only {share:.0%} of the things to '
+            f'{LEAST_SIDE} pixels: the others are too small to be learnt well.'
         )
-    elif needed > LARGEST_ENLARGEMENT:
-        why = f'Twice the size of the images, {given} at the median'
-    else:
+    factor = max(usual, needed)
+    if factor > usual:
         why = (
             f'Images of {given} at the median scaled such that small things keep '
             f'{LEAST_SIDE} pixels'
         )
+    elif usual == 1:
+        why = f'The size of the images, {given} at the median'
+    else:
+        why = (
+            f'Images of {given} at the median brought to about the pixels that the '
+            f'network is made for, {size.crop[0]}x{size.crop[1]}'
+        )
+    value = _multiple(typical[0] * factor), _multiple(typical[1] * factor)
+    if math.prod(value) > pixels:
+        why += (
+            f'. That would be {value[0]}x{value[1]}, but memory is the limit: of the '
+            f'{_gigabytes(memory)} GB there are, the prediction of a whole image needs '
+            f'{size.prediction_bytes_per_pixel:.0f} bytes a pixel and '
+            f'{_gigabytes(size.fixed_bytes)} GB. Nine'
+        )
+        value = _within((typical * factor).tolist(), pixels)
+    else:
+        why += ': nine'
     new = float(np.min(np.array(value) / typical)) * small
     return Fitted(
         value,
-        f'{why}: nine of ten things have a side (root of the area) of {small:.1f} '
-        f'pixels or more there and {new:.1f} here.',
+        f'{why} of ten things have a side (root of the area) of {small:.1f} '
+        f'pixels or more there and {new:.1f} here.{end}',
     )
+
+
+def seen_share(scale: Sequence[int], crop: Sequence[int]) -> float:
+    """Give how much of an image is seen in a crop.
+
+    Example::
+
+        >>> seen_share((400, 300), (300, 300)), seen_share((400, 300), (300, 400))
+        (0.75, 1.0)
+
+    Args:
+        scale (Sequence[int]): Longer and shorter side of the image.
+        crop (Sequence[int]): Width and height of the crop, which lies as the image.
+
+    Returns:
+        float: Share of its pixels, 0..1.
+    """
+    sides = sorted(crop, reverse=True)
+    return math.prod(map(min, scale, sides)) / math.prod(scale)
 
 
 def fit_crop(
@@ -328,12 +415,12 @@ def fit_crop(
         ValueError: If there is not enough memory for a useful crop.
     """
     long, short = scale
-    kind = 'The whole image'
+    shape = ''
     if upright_share > 1 - PORTRAIT_SHARE:
         whole = (short, long)
     elif upright_share > PORTRAIT_SHARE:
         whole = (long, long)
-        kind = f'Square, since {upright_share:.0%} of the images are upright,'
+        shape = f' in a square, since {upright_share:.0%} of the images are upright,'
     else:
         whole = (long, short)
     area = math.prod(whole)
@@ -342,21 +429,19 @@ def fit_crop(
     if pixels < least_pixels:
         least = size.fixed_bytes + least_pixels * size.bytes_per_pixel
         raise ValueError(
-            f'{memory / 1e9:.1f} GB are too little for this network, which needs '
-            f'{math.ceil(least / 1e8) / 10} GB or more: raise --memory, or take a '
-            'smaller --model'
+            f'{_gigabytes(memory)} GB are too little for this network, which needs '
+            f'{_gigabytes(least, round_up=True)} GB or more: raise --memory, or take '
+            'a smaller --model'
         )
     batch_size = min(size.batch_size, max(int(pixels / area), 1))
-    crop: tuple[int, ...] = whole
-    if area > pixels:
-        shrink = math.sqrt(pixels / area)
-        crop = tuple(max(int(s * shrink / DIVISOR), 1) * DIVISOR for s in whole)
-        kind = f'{crop[0] * crop[1] / area:.0%} of the image'
+    crop = _within(whole, pixels) if area > pixels else whole
     needed = batch_size * math.prod(crop) * size.bytes_per_pixel + size.fixed_bytes
+    seen = seen_share(scale, crop)
+    part = 'The whole image' if seen == 1 else f'{int(100 * seen)}% of the image'
     reason = (
-        f'{kind} with {batch_size} a step needs about {needed / 1e9:.1f} of the '
-        f'{memory / 1e9:.1f} GB there are ({size.bytes_per_pixel:.0f} bytes a pixel '
-        f'and {size.fixed_bytes / 1e9:.1f} GB).'
+        f'{part}{shape} with {batch_size} a step needs about {_gigabytes(needed)} of '
+        f'the {_gigabytes(memory)} GB there are ({size.bytes_per_pixel:.0f} bytes a '
+        f'pixel and {_gigabytes(size.fixed_bytes)} GB).'
     )
     too_large = (boxes > np.array(crop)).any(axis=1).mean()
     if too_large >= 0.01:
@@ -492,7 +577,11 @@ def fit_min_stuff_area(areas: np.ndarray, image_area: float) -> Fitted:
 
 
 def fit_iterations(
-    num_images: int, batch_size: int, size: ModelSize, max_iters: int | None = None
+    num_images: int,
+    batch_size: int,
+    size: ModelSize,
+    max_iters: int | None = None,
+    drawn: int | None = None,
 ) -> tuple[Fitted, Fitted]:
     """Choose how long to train.
 
@@ -501,35 +590,69 @@ def fit_iterations(
         batch_size (int): Images a step.
         size (ModelSize): The network.
         max_iters (int | None): What the user asks for. Defaults to None.
+        drawn (int | None): Number of images that are drawn in one pass, those with
+            rare classes several times. Defaults to None, each once.
 
     Returns:
         tuple[Fitted, Fitted]: Number of steps and steps from one validation to the
-        next, of which the number is a multiple.
+        next; the last one comes after the last step.
     """
+    drawn = drawn or num_images
     if max_iters is None:
-        wanted = max(size.passes * num_images / batch_size, size.least_iters)
+        wanted = max(size.passes * drawn / batch_size, size.least_iters)
         parts = 4 if wanted < 10000 else 20
         value = math.ceil(wanted / (10 * parts)) * 10 * parts
         reason = f'{num_images} images'
     else:
         value, parts = max_iters, 4 if max_iters < 10000 else 20
         reason = f'As asked for; {num_images} images'
-    passes = value * batch_size / num_images
-    reason += f' with {batch_size} a step are seen {passes:.1f} times each'
+    passes = value * batch_size / drawn
+    if drawn == num_images:
+        reason += f' with {batch_size} a step are seen {passes:.1f} times each'
+    else:
+        reason += (
+            f', of which those with rare classes are drawn several times, {drawn} in a '
+            f'pass; with {batch_size} a step there are {passes:.1f} passes'
+        )
     if max_iters is None:
-        least = size.least_iters * batch_size / num_images
+        least = size.least_iters * batch_size / drawn
         reason += f' ({size.passes} is usual for this network' + (
             f', and {size.least_iters} steps the least)' if least > size.passes else ')'
         )
-    interval = max(value // parts, 1)
+    interval = math.ceil(value / parts)
+    count = math.ceil(value / interval)
     return (
         Fitted(value, reason + '.'),
-        Fitted(interval, f'{parts} validations, each with a checkpoint.'),
+        Fitted(interval, f'{count} validations, each with a checkpoint.'),
     )
+
+
+# How words go on that begin like a side and say none, such as leftover and rights.
+_NO_SIDE = 'over|eous|ful|ly$|ists?$|[ys]$'
+
+
+def _says_side(name: str) -> bool:
+    """Whether a name has a word that begins with left or right."""
+    words = re.findall(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+', name)
+    return any(re.match(rf'(left|right)(?!{_NO_SIDE})', word.lower()) for word in words)
+
+
+def _other_side(name: str) -> str:
+    """Put right for left and left for right."""
+    other = {'left': 'right', 'right': 'left'}
+    return re.sub('left|right', lambda match: other[match[0]], name.lower())
 
 
 def fit_flip(names: Sequence[str]) -> Fitted:
     """Say whether images may be mirrored.
+
+    Names in one word count, too: those that begin with a side, and those of which the
+    other side is a class as well.
+
+    Example::
+
+        >>> fit_flip(['leftArm', 'bright', 'leftover', 'cleft']).reason
+        'Not mirrored: leftArm would get the wrong class.'
 
     Args:
         names (Sequence[str]): Names of the classes.
@@ -537,14 +660,34 @@ def fit_flip(names: Sequence[str]) -> Fitted:
     Returns:
         Fitted: 0 if a class says left or right, else None, for what the base has.
     """
-    sided = [
-        n for n in names if re.search(r'(?<![a-z])(left|right)(?![a-z])', n.lower())
-    ]
+    lower = {name.lower() for name in names}
+    sided = [n for n in names if _says_side(n) or _other_side(n) in lower - {n.lower()}]
     if sided:
         return Fitted(
             0.0, f'Not mirrored: {", ".join(sided)} would get the wrong class.'
         )
     return Fitted(None, 'No class says left or right: images are mirrored.')
+
+
+def times_drawn(presence: np.ndarray) -> np.ndarray:
+    """Give how often mmengine's ``ClassBalancedDataset`` draws each image in a pass.
+
+    Example::
+
+        >>> shown = np.array([[True, k == 0] for k in range(40)])
+        >>> times_drawn(shown)[:3].tolist()  # the root of 0.1 / 0.025 is 2
+        [2, 1, 1]
+
+    Args:
+        presence (np.ndarray): Which image shows which class, shape (N, C), bool.
+
+    Returns:
+        np.ndarray: Shape (N, ), int64: by the rarest class of the image the root of
+        ``RARE_SHARE`` over the share of the images that show it, rounded up.
+    """
+    shares = np.maximum(presence.mean(axis=0), 1 / len(presence))
+    factors = np.sqrt(np.maximum(RARE_SHARE / shares, 1.0))
+    return np.ceil(np.where(presence, factors, 1.0).max(axis=1)).astype(np.int64)
 
 
 def find_rare(names: Sequence[str], num_images: np.ndarray, total: int) -> Fitted:
@@ -558,7 +701,7 @@ def find_rare(names: Sequence[str], num_images: np.ndarray, total: int) -> Fitte
     Returns:
         Fitted: Their labels; not of those that no image shows.
     """
-    rare = [k for k, n in enumerate(num_images) if 0 < n < RARE_SHARE * total]
+    rare = [k for k, n in enumerate(num_images) if 0 < n / total < RARE_SHARE]
     listed = ', '.join(f'{names[k]} ({num_images[k]})' for k in rare)
     return Fitted(
         rare, f'Shown by fewer than {RARE_SHARE:.0%} of the {total} images: {listed}.'

@@ -23,6 +23,7 @@ from mmdet_efficientps.datasets.trainable import (
     list_warnings,
 )
 from mmdet_efficientps.structures.panoptic import read_json, write_json
+from mmdet_efficientps.structures.panoptic.annotations import IMAGE_ID
 from mmdet_efficientps.utils import atomic_path, check_output
 from mmdet_efficientps.visualization.fingerprint_figure import plot_fingerprint
 
@@ -126,6 +127,12 @@ def make_config(
         outputs |= {
             part: out.with_name(f'{out.stem}_{part}.json') for part in ('train', 'val')
         }
+    for files in (train, val):
+        if files and files.json_file.is_dir():
+            raise ValueError(
+                f'{files.json_file} is a folder: give the panoptic json, of which '
+                'the name ends in .json'
+            )
     _check_outputs(outputs.values(), train, val, overwrite)
 
     data = read_fingerprint(train, nproc)
@@ -153,9 +160,6 @@ def make_config(
     check_trainable(train_data)
     settings = fit_settings(train_data, MODEL_SIZES[model], memory, max_iters)
     text = config_text(train_data, val_data, settings, model, out)
-    if val_fraction is not None:
-        for part, chosen in (('train', train_data), ('val', val_data)):
-            _write_part(outputs[part], data, chosen)
     plot_fingerprint(
         train_data,
         outputs['figure'],
@@ -167,6 +171,10 @@ def make_config(
         min_stuff_area=settings.min_stuff_area.value,
         rare_share=RARE_SHARE,
     )
+    # After all that can fail: what is there already stops the next call.
+    if val_fraction is not None:
+        for part, chosen in (('train', train_data), ('val', val_data)):
+            _write_part(outputs[part], data, chosen)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding='utf-8')
     return NewConfig(
@@ -203,17 +211,22 @@ def _check_outputs(
 def _write_part(path: Path, data: Fingerprint, chosen: Fingerprint) -> None:
     """Write the json of some of the images, as the whole one has them."""
     content: dict[str, Any] = read_json(data.files.json_file)
-    ids = {str(image['id']) for image in chosen.images}
+    ids = {_id(image['id']) for image in chosen.images}
     write_json(
         path,
         content
         | {
-            'images': [i for i in content['images'] if str(i['id']) in ids],
+            'images': [i for i in content['images'] if _id(i['id']) in ids],
             'annotations': [
-                a for a in content['annotations'] if str(a['image_id']) in ids
+                a for a in content['annotations'] if _id(a['image_id']) in ids
             ],
         },
     )
+
+
+def _id(given: Any) -> str:
+    """An id of an image by the reader's rule: 1, 1.0, '1' are the same."""
+    return str(IMAGE_ID.take(given))
 
 
 def _network_factors(data: Fingerprint, settings: FittedSettings) -> np.ndarray:

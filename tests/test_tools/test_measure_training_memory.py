@@ -25,8 +25,22 @@ def test_saved_tensors_count_once_and_weights_not_at_all(tool):
     assert count(lambda: values * weight, [weight]) == 40
 
 
+def test_tensors_count_while_they_live(tool):
+    values = torch.rand(10)
+    with tool.LiveBytes([values]) as live:
+        first = values * 2
+        del first
+        # Two at a time: a view is no other one, and what is in place makes none.
+        second = values * 3
+        third = second.view(5, 2).add_(1).exp()
+        second.mul_(2)
+    del third
+    assert live.peak == 80
+
+
 def test_a_wider_crop_keeps_more(tool, monkeypatch, capsys):
     arguments = ['x', SMALL, '--shapes', '64', '64', '64', '128']
+    arguments += ['--predict', '64', '128']
     monkeypatch.setattr(sys, 'argv', arguments)
     tool.main()
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -36,3 +50,5 @@ def test_a_wider_crop_keeps_more(tool, monkeypatch, capsys):
     assert report['bytes_per_pixel'] == pytest.approx(
         (large - small) * 1e6 / (64 * 64), rel=0.05
     )
+    # The image and what the stem makes of it: 12 and 32 bytes a pixel.
+    assert report['prediction_bytes_per_pixel'] > 44

@@ -117,7 +117,7 @@ def test_values_name_the_figures_that_they_come_from(make):
         'side (root of width x height) of 20, 20 and 20 pixels',
         'Height / width of the boxes is 0.67, 0.67 and 0.67',
         '12 images with 2 a step are seen 126.7 times each',
-        'of the 8.0 GB there are',
+        'of the 8 GB there are',
     ):
         assert figure in text
     assert 'max_iters = 760: 12 images' in printed
@@ -196,6 +196,11 @@ def test_rare_classes_are_drawn_more_often(run, tmp_path):
     assert 'mud (1)' in printed
     dataset = DATASETS.build(Config.fromfile(out).train_dataloader.dataset)
     # The root of 0.1 / 0.04, rounded up: twice.
+    text = ' '.join(out.read_text().replace('#', '').split())
+    assert 'rounded up, 2 times for mud.' in text
+    assert "'mud', 1 segment in 1 image, " in text
+    # 760 steps of 2 images.
+    assert '26 in a pass; with 2 a step there are 58.5 passes' in text
     shown = [dataset.get_cat_ids(k) for k in range(len(dataset))]
     assert len(dataset) == 26
     assert sum(3 in labels for labels in shown) == 2
@@ -238,6 +243,91 @@ def test_before_a_fixed_camera_a_part_is_held_out_too(run, data):
     assert '9 images to train on, 3 to validate on' in printed
     assert 'leak: 3 of 3 validation images look the same' in printed
     assert 'cannot be kept on one side' in printed
+
+
+def make_ids_floats(content):
+    for image in content['images']:
+        image['id'] = float(image['id'])
+    for annotation in content['annotations']:
+        annotation['image_id'] = str(annotation['image_id'])
+
+
+def test_parts_have_the_images_however_their_ids_are_written(run, data, tmp_path):
+    json_file, images = data['train']
+    edit(json_file, make_ids_floats)
+    run(json_file, images, '--val-fraction', '0.25', '--out', data['out'])
+    numbers = {}
+    for part in ('train', 'val'):
+        content = read_json(tmp_path / f'my_config_{part}.json')
+        numbers[part] = len(content['images']), len(content['annotations'])
+    assert numbers == {'train': (9, 9), 'val': (3, 3)}
+
+
+def test_nothing_is_left_where_the_picture_cannot_be_drawn(run, data, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError('cannot be drawn')
+
+    monkeypatch.setattr('mmdet_efficientps.apis.new_config.plot_fingerprint', fail)
+    json_file, images = data['train']
+    with pytest.raises(SystemExit, match='cannot be drawn'):
+        run(json_file, images, '--val-fraction', '0.25', '--out', data['out'])
+    assert not list(data['out'].parent.glob('my_config*'))
+
+
+@pytest.mark.parametrize('text', ['{{ fileBasename }}', '{{$HOME:/x}}', '{{{a', "'{{"])
+def test_names_are_not_taken_for_what_mmengine_replaces(run, data, tmp_path, text):
+    for part in ('train', 'val'):
+        edit(data[part][0], lambda c: c['categories'][1].update(name=text))
+    # A rare class stands in a comment, too.
+    edit(data['train'][0], lambda c: c['categories'][0].update(name=f'left {text}'))
+    edit(data['val'][0], lambda c: c['categories'][0].update(name=f'left {text}'))
+    folder = tmp_path / text.replace('/', '')
+    train_json = data['train'][0].rename(tmp_path / f'{folder.name}.json')
+    data['train'][1].rename(folder)
+    run(
+        *(train_json, folder, '--seg', data['train'][0].with_suffix('')),
+        *('--val', *data['val'], '--out', data['out']),
+    )
+    config = Config.fromfile(data['out'])
+    assert config.things == (text,)
+    assert config.stuff == (f'left {text}', 'sky')
+    dataset = config.train_dataloader.dataset
+    assert dataset.ann_file == str(train_json)
+    assert Path(dataset.data_prefix.img) == folder
+
+
+def test_large_images_are_predicted_within_the_memory(run, tmp_path):
+    ids = street(1600, 1200, cars=0)
+    ids[600:604, 600:604] = 10
+    train = write_own(tmp_path, 'train', [ids] * 2, KINDS, CATEGORIES)
+    val = write_own(tmp_path, 'val', [ids], KINDS, CATEGORIES, seed=1)
+    out = tmp_path / 'c.py'
+    # Twice the size is needed.
+    for memory, is_limit in (('1.2GB', True), ('8GB', False)):
+        options = ['--memory', memory, '--out', out, '--overwrite']
+        printed = run(*train, '--val', *val, *options)
+        size = Config.fromfile(out).test_pipeline[1].scale
+        assert (size == (3200, 2400)) != is_limit
+        assert ('memory is the limit' in printed) == is_limit
+    assert size == (3200, 2400)
+
+
+def test_a_square_crop_that_cuts_images_looks_for_rare_classes(run, tmp_path):
+    rare = street(320, 416)
+    rare[-40:] = 30
+    kinds = KINDS | {30: 11}
+    categories = [*CATEGORIES, dict(id=11, name='mud', isthing=0)]
+    maps = [street(416, 320)] * 6 + [street(320, 416)] * 5 + [rare]
+    train = write_own(tmp_path, 'train', maps, kinds, categories)
+    val = write_own(tmp_path, 'val', [rare], kinds, categories, seed=1)
+    out = tmp_path / 'c.py'
+    # 200 MB are 155 thousand pixels: 393 x 393.
+    printed = run(*train, '--val', *val, '--memory', '0.8GB', '--out', out)
+    crop = Config.fromfile(out).train_dataloader.dataset.dataset.pipeline[2]
+    assert crop.scale == (416, 320)
+    assert crop.crop_size == (384, 384)
+    assert crop.rare_classes == [3]
+    assert '92% of the image in a square' in printed
 
 
 def test_leaks_are_named(run, data, tmp_path):
@@ -303,6 +393,17 @@ def test_data_that_cannot_be_trained_on_is_refused(make, data, change, message):
         make()
     assert str(data['train'][0]) in str(error.value)
     assert not data['out'].exists()
+
+
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_a_folder_is_no_json(run, data, part):
+    folder = data[part][0].with_suffix('')
+    inputs = data | {part: (folder, data[part][1])}
+    with pytest.raises(
+        SystemExit, match='is a folder: give the panoptic json'
+    ) as error:
+        run(*inputs['train'], '--val', *inputs['val'], '--out', data['out'])
+    assert str(folder) in str(error.value)
 
 
 def test_the_same_images_on_both_sides_are_refused(run, data):
