@@ -24,7 +24,7 @@ from mmdet_efficientps.datasets.trainable import (
 )
 from mmdet_efficientps.structures.panoptic import read_json, write_json
 from mmdet_efficientps.structures.panoptic.annotations import IMAGE_ID
-from mmdet_efficientps.utils import atomic_path, check_output
+from mmdet_efficientps.utils import atomic_path, check_output, counted
 from mmdet_efficientps.visualization.fingerprint_figure import plot_fingerprint
 
 from .fitted_config import config_text
@@ -66,7 +66,8 @@ class NewConfig:
             str: A line for each value with its reason, then the warnings.
         """
         lines = [
-            f'{len(self.train)} images to train on, {len(self.val)} to validate on'
+            f'{counted(len(self.train), "image")} to train on, {len(self.val)} to '
+            'validate on'
         ]
         for setting in fields(self.settings):
             fitted: Fitted = getattr(self.settings, setting.name)
