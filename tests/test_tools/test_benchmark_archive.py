@@ -1,4 +1,6 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
+import mmcv
+import numpy as np
 import pytest
 
 from mmdet_efficientps.apis.archive import Archive, error_row, rows_to_table
@@ -39,3 +41,13 @@ def test_folders_have_a_quarter_a_half_and_all_of_the_images(tool, tmp_path):
     names = {n: [f.name for f in sorted(d.iterdir())] for n, d in folders.items()}
     assert [len(found) for found in names.values()] == [1, 2, 4] == list(names)
     assert names[4][:2] == names[2]
+
+
+def test_scenes_that_are_used_again_are_moved(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, 'MOST_SCENES', 3)
+    folders = tool.write_images(tmp_path, 8, (32, 64))
+    assert {n: len(list(f.iterdir())) for n, f in folders.items()} == {2: 2, 4: 4, 8: 8}
+    files = sorted(folders[8].iterdir())
+    assert len({path.read_bytes() for path in files}) == 8
+    first, again = (mmcv.imread(str(files[number])) for number in (0, 3))
+    np.testing.assert_array_equal(again, np.roll(first, tool.STEP, axis=1))

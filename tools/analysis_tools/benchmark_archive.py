@@ -29,8 +29,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import psutil
 from benchmarking import MB, parse_size, print_json
+from mmcv import imread, imwrite
 
 from mmdet_efficientps.apis.archive import Archive
 from mmdet_efficientps.testing.toy_city import write_toy_city
@@ -40,6 +42,9 @@ TOOLS = Path(__file__).resolve().parents[1]
 # What Ray calls the process of a worker that predicts.
 WORKER = '_Worker'
 LONGEST_END = 60.0
+# How many scenes are drawn, and by how many pixels they are moved for more images.
+MOST_SCENES = 100
+STEP = 8
 
 
 @dataclass
@@ -131,6 +136,9 @@ def _name(process: psutil.Process) -> str:
 def write_images(out: Path, num_images: int, size: tuple[int, int]) -> dict[int, Path]:
     """Generate images, and folders of a quarter, a half and all of them.
 
+    To draw a scene takes longer than to predict it, so that scenes are used again,
+    moved to the side.
+
     Args:
         out (Path): Folder for all of it.
         num_images (int): How many images.
@@ -140,15 +148,27 @@ def write_images(out: Path, num_images: int, size: tuple[int, int]) -> dict[int,
         dict[int, Path]: Folder by the number of images in it.
     """
     write_toy_city(
-        out / 'city', num_train=num_images, num_val=1, size=size, nproc=num_processors()
+        out / 'city',
+        num_train=min(num_images, MOST_SCENES),
+        num_val=1,
+        size=size,
+        nproc=num_processors(),
     )
-    images = sorted((out / 'city/leftImg8bit/train').rglob('*.png'))
-    folders = {}
-    for count in sorted({num_images // 4, num_images // 2, num_images}):
-        folders[count] = out / f'images-{count}'
-        folders[count].mkdir()
-        for image in images[:count]:
-            (folders[count] / image.name).hardlink_to(image)
+    scenes = [
+        imread(str(path))
+        for path in sorted((out / 'city/leftImg8bit/train').rglob('*.png'))
+    ]
+    counts = sorted({num_images // 4, num_images // 2, num_images})
+    folders = {count: out / f'images-{count}' for count in counts}
+    for folder in folders.values():
+        folder.mkdir()
+    for number in range(num_images):
+        image = folders[num_images] / f'{number:06d}.png'
+        times, scene = divmod(number, len(scenes))
+        imwrite(np.roll(scenes[scene], times * STEP, axis=1), str(image))
+        for count, folder in folders.items():
+            if number < count < num_images:
+                (folder / image.name).hardlink_to(image)
     return folders
 
 
