@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmdet_efficientps.datasets.fingerprint import Fingerprint
-from mmdet_efficientps.utils import num_processors
+from mmdet_efficientps.utils import counted, num_processors
 
 from .fitted_settings import (
     MODEL_SIZES,
@@ -57,17 +57,12 @@ def _comment(text: str, indent: int = 0) -> str:
     )
 
 
-def _count(number: int, what: str) -> str:
-    """Say how many there are."""
-    return f'{number} {what}{"" if number == 1 else "s"}'
-
-
 def _class_list(name: str, labels: Iterable[int], data: Fingerprint) -> str:
     """Write a tuple of names with the figures of each."""
     lines = []
     for k in labels:
-        segments = _count(data.num_segments[k], 'segment')
-        images = _count(data.num_images[k], 'image')
+        segments = counted(data.num_segments[k], 'segment')
+        images = counted(data.num_images[k], 'image')
         lines.append(
             f'    {_literal(data.classes.names[k])},  # {segments} in {images}, '
             f'{data.pixel_shares[k]:.2%} of the pixels'
