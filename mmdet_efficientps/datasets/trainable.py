@@ -202,18 +202,19 @@ def _list_odd_images(data: Fingerprint) -> list[str]:
     ]
     if twice:
         warnings.append(
-            f'{counted(len(twice), "image file")} in {json_file} under several ids, '
-            'each with labels of its own: keep one of them, or join the labels: '
+            f'{counted(len(twice), "image file")} in {json_file} '
+            f'{_is_or_are(len(twice))} listed under several ids, each with '
+            'labels of its own: keep one of them, or join the labels: '
             f'{_some(twice)}'
         )
     is_dark = data.thumbnails.max(axis=1) < DARK
     if is_dark.any():
         names = [data.images[k]['file_name'] for k in np.flatnonzero(is_dark)]
         warnings.append(
-            f'{len(names)} of {counted(len(data), "image")} in {json_file} almost '
-            f'black (below {DARK} of 255) as the training reads them: {_some(names)}. '
-            'Of files with 16 bits it takes the upper 8: save them with 8 bits, or '
-            'with values up to 65535'
+            f'{len(names)} of {counted(len(data), "image")} in {json_file} '
+            f'{_is_or_are(len(names))} almost black (below {DARK} of 255) as '
+            f'the training reads them: {_some(names)}. Of files with 16 bits it takes '
+            'the upper 8: save them with 8 bits, or with values up to 65535'
         )
     return warnings
 

@@ -103,5 +103,7 @@ def test_images_that_are_read_as_dark_are_named(make):
 
     train, val = make('train', 3, twelve_bits), make('val')
     (warning,) = [w for w in list_warnings(train, val) if 'black' in w]
-    assert warning.startswith(f'3 of 3 images in {train.files.json_file} almost black')
+    assert warning.startswith(
+        f'3 of 3 images in {train.files.json_file} are almost black'
+    )
     assert '0.png, 1.png, 2.png' in warning

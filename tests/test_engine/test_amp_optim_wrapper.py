@@ -98,6 +98,11 @@ def test_emulation_leaves_other_types_alone():
     assert weight.grad.dtype == torch.float32
 
 
+def test_a_build_without_onednn_has_no_instructions(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    assert EmulatedBfloat16.is_needed()
+
+
 @pytest.mark.usefixtures('_no_gpu')
 @pytest.mark.parametrize('needed', [True, False])
 def test_bfloat16_is_emulated_where_the_processor_lacks_it(monkeypatch, needed):

@@ -102,9 +102,10 @@ def prepare_yolo(
 def _read_data(data: Path, split: str) -> tuple[dict[int, str], list[str], Path]:
     """Give the names of the classes, where the images are, and relative to what."""
     try:
-        content = yaml.safe_load(data.read_bytes())
+        text = data.read_bytes()
+        content = yaml.safe_load(text)
         # Names are texts, also those that YAML takes for something else, like no.
-        texts = yaml.load(data.read_bytes(), Loader=yaml.BaseLoader)
+        texts = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise ValueError(f'{data} is no YAML: {error}') from error
     if not isinstance(content, dict):

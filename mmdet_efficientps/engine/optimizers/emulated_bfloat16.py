@@ -35,8 +35,11 @@ class EmulatedBfloat16(TorchDispatchMode):
         """Say whether this processor has no instructions for bfloat16.
 
         Returns:
-            bool: What PyTorch's convolutions go by.
+            bool: What PyTorch's convolutions go by; True where PyTorch was built
+            without oneDNN, whose operators are then missing, too.
         """
+        if not torch.backends.mkldnn.is_available():
+            return True
         return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
     def __torch_dispatch__(

@@ -69,8 +69,8 @@ def read_png_size(path: str | Path) -> tuple[int, int] | None:
 
     Returns:
         tuple[int, int] | None: Width and height in pixels; None if the file does not
-        begin as an 8-bit RGB PNG, or does not end as a PNG, so that only decoding
-        tells what it is.
+        begin as a PNG of 8-bit RGB or of a palette, or does not end as a PNG, so that
+        only decoding tells what it is.
 
     Raises:
         OSError: If the file cannot be read.
