@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -73,6 +73,11 @@ CHANGES = {
     'toy_city/efficientps_lite0-small_heuristic-fusion': {'panoptic_fusion_head'},
     'toy_city/efficientps_lite0-small_plain-ce': {'semantic_head'},
     'toy_city/efficientps_lite0-small_worst25': {'semantic_head'},
+    'toy_city/efficientps_lite0-small_mask56': {'roi_head', 'train_cfg'},
+    'toy_city/efficientps_lite0-small_things-weight2': {'roi_head'},
+    'toy_city/efficientps_lite0-small_copy-paste': set(),
+    'toy_city/efficientps_lite0-small_scale-jitter': set(),
+    'toy_city/efficientps_lite0-small_rare-classes': set(),
     'toy_city/panoptic-fpn_lite0-small': BASELINE,
     'toy_city/maskformer_lite0-small': OF_QUERIES,
     'pedestrian_zone/panoptic-fpn_lite0-small': BASELINE,
@@ -80,6 +85,12 @@ CHANGES = {
 OUTSIDE_THE_MODEL = {
     'toy_city/efficientps_lite0-small_one-rate': {'optim_wrapper'},
     'toy_city/efficientps_lite0-small_slow-backbone': {'optim_wrapper'},
+    'toy_city/efficientps_lite0-small_copy-paste': {'train_dataloader'},
+    'toy_city/efficientps_lite0-small_scale-jitter': {
+        'train_dataloader',
+        'train_pipeline',
+    },
+    'toy_city/efficientps_lite0-small_rare-classes': {'train_dataloader'},
     # They have no other predictions than panoptic ones to evaluate.
     'panoptic-fpn_effb5': {'val_evaluator', 'test_evaluator'},
     'toy_city/panoptic-fpn_lite0-small': {'val_evaluator', 'test_evaluator'},
@@ -192,3 +203,59 @@ def test_ablation_trains_and_predicts(name):
     assert (classes[is_instance] < num_things).all()
     of_stuff = classes[~is_instance]
     assert ((of_stuff >= num_things) & (of_stuff <= num_classes)).all()
+
+
+@pytest.fixture(scope='module')
+def toy_city(tmp_path_factory, prepare):
+    """Folder of a toy_city of a few small scenes."""
+    root = tmp_path_factory.mktemp('data') / 'toy_city'
+    sizes = ('--size', 128, 64, '--num-train', 4, '--num-val', 1)
+    prepare('toy-city', '--out', root, *sizes)
+    return root
+
+
+def training_set(name, root):
+    """The data set an ablation trains on, and that of the main config."""
+    configs = read(name)
+    data_sets = []
+    for cfg in deepcopy(configs):
+        cfg = cfg.train_dataloader.dataset
+        inner = cfg.get('dataset', cfg)
+        inner.data_root = f'{root}/'
+        data_sets.append(DATASETS.build(cfg))
+    return data_sets
+
+
+def test_copy_paste_adds_instances(toy_city):
+    ablation, main = training_set(
+        'toy_city/efficientps_lite0-small_copy-paste', toy_city
+    )
+    counts = [
+        sum(
+            len(data_set[i]['data_samples'].gt_instances)
+            for i in range(4)
+            for _ in 'abcd'
+        )
+        for data_set in (ablation, main)
+    ]
+    assert counts[0] > counts[1]
+
+
+def test_rare_classes_are_drawn_more_often(toy_city):
+    ablation, main = training_set(
+        'toy_city/efficientps_lite0-small_rare-classes', toy_city
+    )
+    shares = [main.get_cat_ids(i) for i in range(len(main))]
+    rare = [any(sum(label in s for s in shares) < 2 for label in s) for s in shares]
+    assert len(ablation) == len(main) + sum(rare)
+
+
+def test_scale_jitter_scales_by_more(toy_city):
+    ablation, main = training_set(
+        'toy_city/efficientps_lite0-small_scale-jitter', toy_city
+    )
+    spread = []
+    for data_set in (ablation, main):
+        factors = [data_set[0]['data_samples'].scale_factor[0] for _ in range(30)]
+        spread.append(max(factors) / min(factors))
+    assert spread[0] > 2 > spread[1]
