@@ -95,8 +95,8 @@ def test_config_has_the_classes_sizes_and_paths_of_the_data(make, data):
     assert Path(dataset.data_prefix.img) == data['train'][1]
     # Cars of 24 x 16: height / width 0.67.
     assert model.rpn_head.anchor_generator.ratios == [0.7]
-    # The sky has 8 x 128 pixels, the image 128 x 64: its 1024th part are 8.
-    assert model.test_cfg.panoptic.min_stuff_area == 8
+    # The sky has 8 x 128 pixels, the image 128 x 64: its 512th part are 16.
+    assert model.test_cfg.panoptic.min_stuff_area == 16
     assert config.train_cfg.max_iters == 760
     assert config.param_scheduler[0].end == config.param_scheduler[1].begin == 50
     assert (config.param_scheduler[1].end, config.param_scheduler[1].T_max) == (
