@@ -7,6 +7,7 @@ config does that by ``custom_imports = dict(imports=['mmdet_efficientps'])``.
 """
 
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 
 from .utils.environment import check_environment
@@ -15,6 +16,9 @@ from .version import __version__
 # Before anything of mmdet is imported: what is wrong with the environment is
 # said here rather than by the import that happens to trip over it first.
 check_environment()
+# The fork prints which of its data sets it leaves out, where our tools print json.
+with redirect_stdout(sys.stderr):
+    import_module('mmdet.datasets')
 
 from . import (  # noqa: E402
     checkpoints,
