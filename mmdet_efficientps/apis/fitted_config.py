@@ -205,9 +205,13 @@ train_dataset = dict(
     **dataset,
 )""")
     if rare.value:
+        names = ''.join(
+            f'\n            {_literal(train.classes.names[label])},'
+            for label in rare.value
+        )
         lines.append(
             _comment(
-                f'{rare.reason} Images with one of them are drawn several times: the '
+                f'{rare.reason} Images with a rare class are drawn several times: the '
                 f'root of {RARE_SHARE} over the share of the images that show it, '
                 f'rounded up, {_how_often(train, rare.value)}.'
             )
@@ -215,7 +219,11 @@ train_dataset = dict(
 train_dataset = dict(
     type='ClassBalancedDataset',
     oversample_thr={RARE_SHARE},
-    dataset=train_dataset,
+    dataset=dict(
+        balanced_classes=({names}
+        ),
+        **train_dataset,
+    ),
 )"""
         )
     processors = num_processors()

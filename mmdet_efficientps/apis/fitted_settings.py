@@ -37,6 +37,9 @@ FINEST_PER_SCALE = 7
 STUFF_SHARE = 1 / 512
 # Classes in fewer of the images are rare.
 RARE_SHARE = 0.1
+# Fewer images of a class that are drawn again and again would be learnt by heart, and
+# the class be seen where it is not.
+LEAST_IMAGES_TO_REPEAT = 5
 PORTRAIT_SHARE = 0.1
 
 
@@ -246,7 +249,7 @@ def fit_settings(
         batch_size.value,
         size,
         max_iters,
-        drawn=int(times_drawn(data.presence).sum()),
+        drawn=int(times_drawn(data.presence[:, rare_labels.value]).sum()),
     )
     first_stuff = data.classes.num_things
     return FittedSettings(
@@ -680,7 +683,8 @@ def times_drawn(presence: np.ndarray) -> np.ndarray:
         [2, 1, 1]
 
     Args:
-        presence (np.ndarray): Which image shows which class, shape (N, C), bool.
+        presence (np.ndarray): Which image shows which class that counts, shape (N, C),
+            bool.
 
     Returns:
         np.ndarray: Shape (N, ), int64: by the rarest class of the image the root of
@@ -688,11 +692,12 @@ def times_drawn(presence: np.ndarray) -> np.ndarray:
     """
     shares = np.maximum(presence.mean(axis=0), 1 / len(presence))
     factors = np.sqrt(np.maximum(RARE_SHARE / shares, 1.0))
-    return np.ceil(np.where(presence, factors, 1.0).max(axis=1)).astype(np.int64)
+    most = np.where(presence, factors, 1.0).max(axis=1, initial=1.0)
+    return np.ceil(most).astype(np.int64)
 
 
 def find_rare(names: Sequence[str], num_images: np.ndarray, total: int) -> Fitted:
-    """Find the classes that few images show.
+    """Find the classes whose images are to be drawn more often.
 
     Args:
         names (Sequence[str]): Names of the C classes.
@@ -700,10 +705,22 @@ def find_rare(names: Sequence[str], num_images: np.ndarray, total: int) -> Fitte
         total (int): Number of images.
 
     Returns:
-        Fitted: Their labels; not of those that no image shows.
+        Fitted: Labels of those that few images show; not of those of which there are
+        too few examples to learn from.
     """
-    rare = [k for k, n in enumerate(num_images) if 0 < n / total < RARE_SHARE]
-    listed = ', '.join(f'{names[k]} ({num_images[k]})' for k in rare)
-    return Fitted(
-        rare, f'Shown by fewer than {RARE_SHARE:.0%} of the {total} images: {listed}.'
+    few = [k for k, n in enumerate(num_images) if 0 < n / total < RARE_SHARE]
+    rare = [k for k in few if num_images[k] >= LEAST_IMAGES_TO_REPEAT]
+
+    def listed(labels: list[int]) -> str:
+        return ', '.join(f'{names[k]} ({num_images[k]})' for k in labels)
+
+    reason = (
+        f'Shown by fewer than {RARE_SHARE:.0%} of the {total} images: {listed(rare)}.'
     )
+    if len(rare) < len(few):
+        reason += (
+            f' Fewer than {LEAST_IMAGES_TO_REPEAT} show '
+            f'{listed([k for k in few if k not in rare])}: they are not drawn more '
+            'often, so as not to be learnt by heart.'
+        )
+    return Fitted(rare, reason)

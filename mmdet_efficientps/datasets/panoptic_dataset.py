@@ -2,6 +2,7 @@
 """Data set with COCO-panoptic annotations and classes of any kind."""
 
 import os.path as osp
+from collections.abc import Sequence
 
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
@@ -42,6 +43,9 @@ class PanopticDataset(CocoPanopticDataset):
         *args: Arguments of ``CocoPanopticDataset``.
         prepare_hint (str | None): Command that makes the data set, to be shown when
             it is missing. Defaults to None, which takes that of the class.
+        balanced_classes (Sequence[str] | None): Names of the classes that
+            :meth:`get_cat_ids` gives, by which ``ClassBalancedDataset`` draws images
+            more often. Defaults to None, which is all.
         **kwargs: Arguments of ``CocoPanopticDataset``. ``data_prefix`` needs img and
             seg; ``metainfo`` needs thing_classes and stuff_classes if it names any.
 
@@ -50,15 +54,22 @@ class PanopticDataset(CocoPanopticDataset):
         ValueError: If the json is damaged, incomplete or not a panoptic one (see
             :mod:`mmdet_efficientps.structures.panoptic.annotations` for the rules), if
             the classes of metainfo are not things first or not those of the json, if
-            there are more than 255, if an image that is to be trained on has no
-            annotation.
+            there are more than 255, if one of balanced_classes is not among them, if an
+            image that is to be trained on has no annotation.
     """
 
     METAINFO: dict = {}
     PREPARE_HINT: str | None = None
 
-    def __init__(self, *args, prepare_hint: str | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        prepare_hint: str | None = None,
+        balanced_classes: Sequence[str] | None = None,
+        **kwargs,
+    ) -> None:
         self.prepare_hint = prepare_hint or self.PREPARE_HINT
+        self.balanced_classes = balanced_classes
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -178,9 +189,13 @@ class PanopticDataset(CocoPanopticDataset):
             idx (int): Place of the image.
 
         Returns:
-            list[int]: Label of every segment.
+            list[int]: Label of every segment that is of ``balanced_classes``.
         """
-        return [s['category'] for s in self.get_data_info(idx)['segments_info']]
+        labels = [s['category'] for s in self.get_data_info(idx)['segments_info']]
+        if self.balanced_classes is None:
+            return labels
+        classes = self.metainfo['classes']
+        return [label for label in labels if classes[label] in self.balanced_classes]
 
     def _image_path(self, image: dict) -> str:
         """Give the path of an image.
@@ -255,6 +270,12 @@ class PanopticDataset(CocoPanopticDataset):
                 f'{MAX_CLASSES} can be told apart: {IGNORE_INDEX} marks void in '
                 'semantic maps. Join rare classes, or leave some to void, when the '
                 'annotation file is made'
+            )
+        unknown = set(self.balanced_classes or ()) - set(meta['classes'])
+        if unknown:
+            raise ValueError(
+                f'balanced_classes has {sorted(unknown)}, the classes are '
+                f'{list(meta["classes"])}'
             )
         ordered = table.select(meta['classes'])
         if len(meta.setdefault('palette', ordered.palette)) != len(ordered):

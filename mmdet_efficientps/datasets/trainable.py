@@ -137,7 +137,11 @@ def list_warnings(
             'without a segment in validation, not measured',
             ~in_val & in_train,
         ),
-        (f'with fewer than {FEW_SEGMENTS} segments in training', few),
+        (
+            f'with fewer than {FEW_SEGMENTS} segments in training, little to learn '
+            'from (--ignore of prepare_dataset.py leaves classes out)',
+            few,
+        ),
     ):
         if chosen.any():
             some = _some(class_names[chosen].tolist(), 12)

@@ -270,6 +270,13 @@ def test_classes_in_few_images_are_rare():
     assert 'b (9)' in fitted.reason
 
 
+def test_classes_with_too_few_examples_are_not_drawn_more_often():
+    fitted = fit.find_rare(['a', 'b', 'c', 'd'], np.array([5, 4, 1, 100]), 100)
+    assert fitted.value == [0]
+    assert 'Fewer than 5 show b (4), c (1)' in fitted.reason
+    assert fit.times_drawn(np.zeros((3, 0), bool)).tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize('text', ['', '8 TB', 'much', '0GB', '-1'])
 def test_what_is_no_memory_is_refused(text):
     with pytest.raises(ValueError, match='no amount of memory'):

@@ -105,6 +105,17 @@ def test_one_segment_id_may_be_used_in_several_images(build, content):
     assert len(dataset.get_data_info(0)['segments_info']) == 3
 
 
+def test_images_are_balanced_by_the_classes_that_are_named(build):
+    dataset = build(metainfo=METAINFO)
+    labels = dataset.get_cat_ids(0)
+    assert len(set(labels)) > 1
+    classes = dataset.metainfo['classes']
+    dataset = build(metainfo=METAINFO, balanced_classes=[classes[labels[0]]])
+    assert set(dataset.get_cat_ids(0)) == {labels[0]}
+    with pytest.raises(ValueError, match=r"balanced_classes has \['cart'\]"):
+        build(balanced_classes=['cart'])
+
+
 def test_image_without_annotation_is_for_testing_only(build, content):
     del content['annotations'][0]
     with pytest.raises(ValueError, match=r'1 images .*b\.jpg.*annotations'):

@@ -182,28 +182,36 @@ def test_a_config_in_the_checkout_names_its_bases_relatively(load_tool):
 
 
 def test_rare_classes_are_drawn_more_often(run, tmp_path):
-    maps = [street(cars=1)] * 24
-    rare = street(cars=1)
-    rare[40:] = 30
-    kinds, categories = (
-        KINDS | {30: 11},
-        [*CATEGORIES, dict(id=11, name='mud', isthing=0)],
-    )
-    train = write_own(tmp_path, 'train', [*maps, rare], kinds, categories)
-    val = write_own(tmp_path, 'val', [rare], kinds, categories, seed=1)
+    maps = [street(cars=1) for _ in range(60)]
+    kinds = KINDS | {30: 11, 31: 12}
+    categories = [
+        *CATEGORIES,
+        dict(id=11, name='mud', isthing=0),
+        dict(id=12, name='snow', isthing=0),
+    ]
+    for image in maps[:5]:
+        image[40:] = 30
+    maps[7][40:] = 31
+    train = write_own(tmp_path, 'train', maps, kinds, categories)
+    val = write_own(tmp_path, 'val', [maps[0], maps[7]], kinds, categories, seed=1)
     out = tmp_path / 'c.py'
     printed = run(*train, '--val', *val, '--out', out)
-    assert 'mud (1)' in printed
+    assert 'mud (5)' in printed
     dataset = DATASETS.build(Config.fromfile(out).train_dataloader.dataset)
-    # The root of 0.1 / 0.04, rounded up: twice.
+    # The root of 0.1 / 0.083, rounded up: twice.
     text = ' '.join(out.read_text().replace('#', '').split())
     assert 'rounded up, 2 times for mud.' in text
-    assert "'mud', 1 segment in 1 image, " in text
+    assert "'mud', 5 segments in 5 images, " in text
+    assert 'Fewer than 5 show snow (1): they are not drawn more often' in text
     # 760 steps of 2 images.
-    assert '26 in a pass; with 2 a step there are 58.5 passes' in text
-    shown = [dataset.get_cat_ids(k) for k in range(len(dataset))]
-    assert len(dataset) == 26
-    assert sum(3 in labels for labels in shown) == 2
+    assert '65 in a pass; with 2 a step there are 23.4 passes' in text
+    assert len(dataset) == 65
+    shown = [
+        {s['category'] for s in dataset.get_data_info(k)['segments_info']}
+        for k in range(len(dataset))
+    ]
+    assert sum(3 in labels for labels in shown) == 2 * 5
+    assert sum(4 in labels for labels in shown) == 1
 
 
 def test_a_part_is_held_out_and_equal_pictures_stay_together(run, data, tmp_path):
@@ -317,7 +325,7 @@ def test_a_square_crop_that_cuts_images_looks_for_rare_classes(run, tmp_path):
     rare[-40:] = 30
     kinds = KINDS | {30: 11}
     categories = [*CATEGORIES, dict(id=11, name='mud', isthing=0)]
-    maps = [street(416, 320)] * 6 + [street(320, 416)] * 5 + [rare]
+    maps = [street(416, 320)] * 30 + [street(320, 416)] * 25 + [rare] * 5
     train = write_own(tmp_path, 'train', maps, kinds, categories)
     val = write_own(tmp_path, 'val', [rare], kinds, categories, seed=1)
     out = tmp_path / 'c.py'
