@@ -1,7 +1,5 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import importlib.util
-import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -508,11 +506,13 @@ def test_a_killed_run_leaves_no_video(tmp_path):
         write(100000)
         """,
     )
-    assert process.stdout.readline() == 'ready\n'
-    while not any(path.stat().st_size for path in tmp_path.iterdir()):
-        assert process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        assert process.stdout.readline() == 'ready\n'
+        while not any(path.stat().st_size for path in tmp_path.iterdir()):
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
     assert [path.name[0] for path in tmp_path.iterdir()] == ['.']
 
 
