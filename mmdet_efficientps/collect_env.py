@@ -15,6 +15,8 @@ from .models.layers.inplace_abn import compiled_engine_serves
 from .utils.environment import STACKS, installed_stack, installed_version
 from .version import __version__
 
+# What numbers may depend on. Of OpenCV MMEngine tells.
+REQUIRED = ('numpy', 'pillow', 'scipy', 'pycocotools', 'cityscapesscripts')
 OPTIONAL = (
     'inplace-abn',
     'onnxruntime',
@@ -43,7 +45,7 @@ def collect_env() -> dict[str, str]:
         dict[str, str]: What MMEngine lists (system, Python, GPUs, compilers, PyTorch),
         which stack mmdet is of, the packages that bring mmdet, mmcv and mmengine, what
         the ops of mmcv were compiled with, the engine of iABN, where the package is,
-        and the optional packages.
+        other packages that it needs, and the optional ones.
     """
     env = {name: str(value) for name, value in collect_base_env().items()}
     # Not mmdet's own collect_env: the hash it adds is that of the current folder.
@@ -53,7 +55,7 @@ def collect_env() -> dict[str, str]:
         env[package.name] = installed_version(package.name) or 'not installed'
     env.update(_mmcv_ops())
     env['Engine of iABN'] = _iabn_engines()
-    for name in OPTIONAL:
+    for name in REQUIRED + OPTIONAL:
         env[name] = installed_version(name) or 'not installed'
     return env
 

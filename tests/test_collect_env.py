@@ -51,7 +51,7 @@ def test_versions_are_those_installed(env):
     assert env['mmdet_efficientps'].startswith(module.__version__)
     assert env['PyTorch'] == torch.__version__
     packages = [package.name for package in STACKS[env['Stack']].values()]
-    for name in (*packages, 'inplace-abn'):
+    for name in (*packages, 'inplace-abn', 'numpy', 'pillow'):
         assert env[name] == version(name)
     assert 'MMCV compiler' in env
 

@@ -13,6 +13,7 @@ not know, such as what a network is meant for, is left open and marked TODO.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ METRICS = {
     'instance/AP': 'AP (Cityscapes)',
     'coco/AP': 'AP (COCO)',
     'semantic/mIoU': 'mIoU',
+}
+# Type of a network, and how it is called.
+NETWORKS = {
+    'EfficientPS': 'EfficientPS (Mohan and Valada, IJCV 2021)',
+    'PanopticFPN': 'Panoptic FPN (Kirillov et al., CVPR 2019)',
 }
 
 
@@ -110,6 +116,26 @@ def validation_of(work_dir: Path, step: int) -> dict[str, float]:
     return metrics
 
 
+def data_sets(cfg: Config, part: str) -> list[dict[str, Any]]:
+    """List the data sets of a loader, those that are joined or wrapped one by one.
+
+    Args:
+        cfg (Config): The config.
+        part (str): 'train' or 'val'.
+
+    Returns:
+        list[dict[str, Any]]: Their configs; none without such a loader.
+    """
+
+    def leaves(dataset: dict) -> list[dict]:
+        if 'datasets' in dataset:
+            return [leaf for part in dataset['datasets'] for leaf in leaves(part)]
+        return leaves(dataset['dataset']) if 'dataset' in dataset else [dataset]
+
+    loader = cfg.get(f'{part}_dataloader')
+    return leaves(loader['dataset']) if loader else []
+
+
 def describe_data(cfg: Config) -> dict[str, str]:
     """Say what a network was trained and validated on.
 
@@ -119,21 +145,29 @@ def describe_data(cfg: Config) -> dict[str, str]:
     Returns:
         dict[str, str]: Type and annotation files of the data sets.
     """
+    return {
+        part: ', '.join(
+            f'{leaf["type"]} ({leaf.get("data_root") or ""}{leaf["ann_file"]})'
+            for leaf in leaves
+        )
+        for part in ('train', 'val')
+        if (leaves := data_sets(cfg, part))
+    }
 
-    def leaves(dataset: dict) -> list[dict]:
-        if 'datasets' in dataset:
-            return [leaf for part in dataset['datasets'] for leaf in leaves(part)]
-        return leaves(dataset['dataset']) if 'dataset' in dataset else [dataset]
 
-    lines = {}
-    for part in ('train', 'val'):
-        loader = cfg.get(f'{part}_dataloader')
-        if loader:
-            lines[part] = ', '.join(
-                f'{leaf["type"]} ({leaf.get("data_root") or ""}{leaf["ann_file"]})'
-                for leaf in leaves(loader['dataset'])
-            )
-    return lines
+def name_of_data(cfg: Config) -> str:
+    """Name the data that a network was validated on.
+
+    Args:
+        cfg (Config): Its config.
+
+    Returns:
+        str: The folder of the data: their type may be that of other data, as toy_city
+        is of the type of Cityscapes. The type where no folder is named.
+    """
+    for leaf in data_sets(cfg, 'val'):
+        return Path(leaf.get('data_root') or '').name or str(leaf['type'])
+    return 'unknown'
 
 
 def origin(meta: dict[str, Any], cfg: Config) -> str:
@@ -153,8 +187,42 @@ def origin(meta: dict[str, Any], cfg: Config) -> str:
     return str(start or initial.get('checkpoint', 'from scratch'))
 
 
+def check_license(
+    license_id: str, license_name: str | None, meta: dict[str, Any]
+) -> None:
+    """Raise ValueError for a licence that Hugging Face or the weights do not allow.
+
+    Args:
+        license_id (str): Identifier of the licence at Hugging Face.
+        license_name (str, optional): What a licence without an identifier is called.
+        meta (dict[str, Any]): What the checkpoint holds about itself.
+    """
+    if not re.fullmatch(r'[a-z0-9.+-]+', license_id):
+        raise ValueError(
+            f'--license {license_id}: Hugging Face names licences in small letters '
+            'without spaces, such as apache-2.0, gpl-3.0 or other'
+        )
+    if (license_id == 'other') != bool(license_name):
+        raise ValueError(
+            '--license other and --license-name belong together: the name is that of a '
+            'licence which Hugging Face does not know'
+        )
+    terms = meta.get('license', '')
+    if 'GPL' in terms and license_id not in ('gpl-3.0', 'other'):
+        raise ValueError(
+            f'--license {license_id} is not that of the weights: they were made from '
+            f'others under {terms}. Give --license gpl-3.0, or --license other with '
+            '--license-name'
+        )
+
+
 def header(
-    name: str, license_id: str, dataset: str, metrics: dict[str, float]
+    name: str,
+    license_id: str,
+    dataset: str,
+    network: str,
+    metrics: dict[str, float],
+    license_name: str | None = None,
 ) -> dict[str, Any]:
     """Make the metadata that Hugging Face reads.
 
@@ -162,16 +230,21 @@ def header(
         name (str): Name of the network.
         license_id (str): Identifier of the licence there.
         dataset (str): Name of the data set.
+        network (str): Type of the network.
         metrics (dict[str, float]): Those of the validation, by their keys.
+        license_name (str, optional): What a licence without an identifier is called;
+            its text is then looked for in a file LICENSE beside the card.
 
     Returns:
         dict[str, Any]: Content of the YAML header.
     """
-    data: dict[str, Any] = dict(
-        license=license_id,
+    data: dict[str, Any] = dict(license=license_id)
+    if license_name:
+        data.update(license_name=license_name, license_link='LICENSE')
+    data.update(
         library_name='mmdet_efficientps',
         pipeline_tag='image-segmentation',
-        tags=['panoptic-segmentation', 'efficientps', 'mmdetection'],
+        tags=['panoptic-segmentation', network.lower(), 'mmdetection'],
     )
     results = [
         dict(type=key.replace('/', '_').lower(), name=label, value=round(value, 2))
@@ -187,7 +260,9 @@ def header(
                         task=dict(
                             type='image-segmentation', name='Panoptic segmentation'
                         ),
-                        dataset=dict(type=dataset.lower(), name=dataset),
+                        dataset=dict(
+                            type=re.sub(r'\W+', '-', dataset.lower()), name=dataset
+                        ),
                         metrics=results,
                     )
                 ],
@@ -208,6 +283,7 @@ def write_card(
     license_id: str,
     dataset: str | None = None,
     speed: str | None = None,
+    license_name: str | None = None,
 ) -> str:
     """Write a card.
 
@@ -215,24 +291,26 @@ def write_card(
         work_dir (Path): Work folder of the training.
         checkpoint (Path): One of its checkpoints.
         license_id (str): Identifier of the licence at Hugging Face.
-        dataset (str, optional): Name of the data set. Defaults to the type of that of
-            the config.
+        dataset (str, optional): Name of the data set. Defaults to its folder.
         speed (str, optional): What was measured, with the machine.
+        license_name (str, optional): What a licence without an identifier is called.
 
     Returns:
         str: Markdown.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or holds no config.
+        ValueError: If the licence cannot be that of the weights.
     """
     loaded = read_checkpoint(checkpoint)
     cfg = checkpoint_config(checkpoint)
     meta = loaded['meta']
+    check_license(license_id, license_name, meta)
     state = find_state_dict(loaded)
     unit, step = time_of(checkpoint, meta, cfg)
     metrics = validation_of(work_dir, step) if step else {}
     data = describe_data(cfg)
-    dataset = dataset or data.get('val', 'unknown').partition(' ')[0]
+    dataset = dataset or name_of_data(cfg)
     buffers = ('running_mean', 'running_var', 'num_batches_tracked')
     parameters = sum(v.numel() for k, v in state.items() if not k.endswith(buffers))
     name = Path(meta.get('experiment_name', checkpoint.stem)).name
@@ -240,6 +318,7 @@ def write_card(
     name = name.rsplit('_', 2)[0] if 'experiment_name' in meta else name
 
     classes = meta.get('dataset_meta', {})
+    network = str(cfg.model.type)
     things = ', '.join(classes.get('thing_classes', ())) or 'TODO'
     stuff = ', '.join(classes.get('stuff_classes', ())) or 'TODO'
     values = [
@@ -258,12 +337,14 @@ def write_card(
     parts = [
         '---\n'
         + yaml.safe_dump(
-            header(name, license_id, dataset, metrics), sort_keys=False
+            header(name, license_id, dataset, network, metrics, license_name),
+            sort_keys=False,
         ).strip()
         + '\n---',
         f'# {name}',
-        'Panoptic segmentation with EfficientPS (Mohan and Valada, IJCV 2021), trained '
-        f'with mmdet_efficientps {__version__}.',
+        f'Panoptic segmentation with {NETWORKS.get(network, network)}, a network of '
+        'MMDetection 3.x with the plugin mmdet_efficientps. This card was written from '
+        f'the training by its version {__version__}.',
         '## Classes',
         table(('things', 'stuff'), [(things, stuff)]),
         '## Data',
@@ -291,6 +372,13 @@ def write_card(
             ],
         ),
         '## Use',
+        'In Python, with mmdet_efficientps installed:',
+        '```python\n'
+        'from mmdet_efficientps import PanopticInferencer\n\n'
+        f"(result,) = PanopticInferencer('{checkpoint.name}')('image.jpg')\n"
+        'result.ids, result.segments\n'
+        '```',
+        'On the command line, in a checkout of it:',
         '```bash\n'
         f'python tools/predict.py IMAGES {checkpoint.name} --out results --overlay\n'
         '```',
@@ -298,7 +386,8 @@ def write_card(
         'TODO: what it is for, what images it was not trained on, and what follows '
         'from its errors.',
         '## Licence',
-        f'{license_id}. {meta["license"]}' if 'license' in meta else f'{license_id}.',
+        f'{license_name or license_id}.'
+        + (f' {meta["license"]}.' if 'license' in meta else ''),
     ]
     return '\n\n'.join(parts) + '\n'
 
@@ -318,7 +407,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint', type=Path, help='default: the best one, else the last'
     )
-    parser.add_argument('--dataset', help='its name; default: its type in the config')
+    parser.add_argument(
+        '--license-name', metavar='NAME', help='with --license other: what it is called'
+    )
+    parser.add_argument('--dataset', help='its name; default: its folder')
     parser.add_argument(
         '--speed', help="what was measured, such as '3.1 images/s on one NVIDIA H100'"
     )
@@ -344,7 +436,12 @@ def main() -> None:
             )
         checkpoint = args.checkpoint or find_checkpoint(args.work_dir)
         card = write_card(
-            args.work_dir, checkpoint, args.license, args.dataset, args.speed
+            args.work_dir,
+            checkpoint,
+            args.license,
+            args.dataset,
+            args.speed,
+            args.license_name,
         )
         if not args.out:
             print(card, end='')

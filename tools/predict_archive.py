@@ -1,12 +1,13 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 """Predict very many images: ``predict_archive.py INPUT MODEL [CHECKPOINT] --out DIR``.
 
-INPUT is a folder with all folders below it, a pattern in quotes, a list of paths (.txt,
-one a line), parquet files with a column `path` and maybe one `bytes`, or .tar files in
-WebDataset's layout. MODEL is as for tools/predict.py. Results are parquet files with a
-row for each image; tools/archive_to_coco.py makes a panoptic json of them. The same
-command goes on where a run was stopped, and adds nothing to a complete archive. Ray
-Data does it on this machine or on a cluster: pip install 'mmdet_efficientps[archive]'.
+INPUT is a folder with all folders below it, a pattern in quotes, a list of paths or
+addresses (.txt, one a line), parquet files with a column `path` and maybe one `bytes`,
+or .tar files in WebDataset's layout. MODEL is as for tools/predict.py. Results are
+parquet files with a row for each image; tools/archive_to_coco.py makes a panoptic json
+of them. The same command goes on where a run was stopped, and adds nothing to a
+complete archive. Ray Data does it on this machine or on a cluster: pip install
+'mmdet_efficientps[archive]'.
 Exit status: 1 if something could not be predicted, 2 for a wrong command.
 """
 

@@ -221,6 +221,10 @@ class _Source:
     """
 
     def __init__(self, inputs: str | Path, out: Path) -> None:
+        if '://' in str(inputs):
+            raise ValueError(
+                f'{inputs} is an address: give a list of addresses, as .txt or .parquet'
+            )
         suffix = Path(inputs).suffix.lower()
         self.paths: pa.Array | None = None
         self.is_tar = suffix == '.tar'

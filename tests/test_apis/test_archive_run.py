@@ -200,6 +200,12 @@ def test_lists_that_are_none_are_refused(tmp_path):
             _Source(tmp_path / name, tmp_path)
 
 
+@pytest.mark.parametrize('name', ['', '*.jpg', 'list.txt', 'a.parquet', '0.tar'])
+def test_addresses_stand_in_lists(name, tmp_path):
+    with pytest.raises(ValueError, match='is an address: give a list of addresses'):
+        _Source(f's3://bucket/{name}', tmp_path)
+
+
 # Names with more than one dot, of which the first is no end of a stem.
 TAR_NAMES = [
     'berlin_000.leftImg8bit.png',

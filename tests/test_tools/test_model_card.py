@@ -58,13 +58,18 @@ def write_card(load_tool, work_dir, monkeypatch, tmp_path):
     return _write_card
 
 
+def result_of(head):
+    """The only result in the header of a card."""
+    (network,) = head['model-index']
+    (result,) = network['results']
+    return result
+
+
 def test_card_is_of_the_best_checkpoint_and_its_validation(write_card):
     head, body = write_card()
     assert head['license'] == 'apache-2.0'
-    (result,) = head['model-index'][0]['results']
-    assert [(m['type'], m['value']) for m in result['metrics']] == [
-        ('panoptic_pq', 41.26)
-    ]
+    metrics = [(m['type'], m['value']) for m in result_of(head)['metrics']]
+    assert metrics == [('panoptic_pq', 41.26)]
     assert '| PQ | 41.26 |' in body
     assert '| car | 50.00 |' in body
     assert '| car, person | road |' in body
@@ -160,13 +165,50 @@ def test_weights_at_the_start_are_not_those_of_a_resume(
     assert f'| weights at the start | {origin} |' in body
 
 
-def test_terms_of_converted_weights_are_passed_on(write_card, work_dir):
-    path = work_dir / 'best_panoptic_PQ_iter_40.pth'
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint['meta']['license'] = 'for academic use'
-    torch.save(checkpoint, path)
-    _, body = write_card()
-    assert 'for academic use' in body
+def test_terms_of_converted_weights_are_passed_on(write_card, change):
+    change(license='GPLv3, for academic use')
+    # they cannot be under the licence that the command says
+    with pytest.raises(SystemExit, match=r'apache-2\.0 is not that of the weights'):
+        write_card()
+    head, body = write_card('--license', 'other', '--license-name', 'gpl-academic')
+    assert head['license'] == 'other'
+    assert head['license_name'] == 'gpl-academic'
+    assert head['license_link'] == 'LICENSE'
+    assert 'gpl-academic. GPLv3, for academic use.' in body
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (('--license', 'Apache 2.0'), 'in small letters'),
+        (('--license', 'other'), 'belong together'),
+        (('--license-name', 'mine'), 'belong together'),
+    ],
+)
+def test_licences_that_hugging_face_does_not_take_are_refused(
+    write_card, options, message
+):
+    with pytest.raises(SystemExit, match=message):
+        write_card(*options)
+
+
+def test_data_are_named_by_their_folder(write_card, change):
+    # of the type of Cityscapes
+    head, _ = write_card()
+    assert result_of(head)['dataset'] == {'type': 'toy_city', 'name': 'toy_city'}
+    change({'val_dataloader.dataset.data_root': None})
+    head, _ = write_card('--overwrite')
+    assert result_of(head)['dataset']['name'] == 'CityscapesPanopticDataset'
+
+
+def test_other_networks_are_not_called_efficientps(write_card, change):
+    head, body = write_card()
+    assert 'EfficientPS (Mohan and Valada, IJCV 2021)' in body
+    change({'model.type': 'MaskFormer'})
+    head, body = write_card('--overwrite')
+    assert 'EfficientPS' not in body
+    assert 'with MaskFormer' in body
+    assert 'maskformer' in head['tags']
 
 
 def test_folder_without_checkpoint_is_refused(write_card, work_dir):
