@@ -88,6 +88,9 @@ def prepare_label_studio(
     problems = ProblemList()
     found = find_tree(image_dir, '', IMAGE_SUFFIXES, problems)
     images = {path.relative_to(image_dir).as_posix(): path for path in found.values()}
+    uploads: dict[str, list[Path]] = {}
+    for name, image in images.items():
+        uploads.setdefault(_stored(name), []).append(image)
     jobs: dict[Path, Job] = {}
     unlabelled = 0
     for place, task in enumerate(tasks):
@@ -96,7 +99,7 @@ def prepare_label_studio(
             unlabelled += 1
             continue
         where = f'{src_json}: task {task.get("id", f"number {place}")}'
-        path = _find_image(task, images)
+        path = _find_image(task, images, uploads)
         if path is None:
             problems.add(
                 f'image of a task is not in {image_dir}, or several could be it', where
@@ -130,12 +133,17 @@ def _results(task: dict[str, Any]) -> list[Any] | None:
     return done[-1] if done else None
 
 
-def _find_image(task: dict[str, Any], images: Mapping[str, Path]) -> Path | None:
+def _find_image(
+    task: dict[str, Any],
+    images: Mapping[str, Path],
+    uploads: Mapping[str, Sequence[Path]],
+) -> Path | None:
     """Find the image of a task by the end of one of the paths that it has.
 
     Args:
         task (dict[str, Any]): The task.
         images (Mapping[str, Path]): Images by their path below the folder.
+        uploads (Mapping[str, Sequence[Path]]): Images by their :func:`_stored` name.
 
     Returns:
         Path | None: The image; None if there is none, or the name that an upload has
@@ -156,9 +164,9 @@ def _find_image(task: dict[str, Any], images: Mapping[str, Path]) -> Path | None
                 if found := images.get('/'.join(parts[place:])):
                     return found
         if uploaded := re.fullmatch('(?:.*/)?[0-9a-f]{8}-([^/]+)', path):
-            stored = [p for name, p in images.items() if _stored(name) == uploaded[1]]
-            if len(stored) == 1:
-                return stored[0]
+            same = uploads.get(uploaded[1], ())
+            if len(same) == 1:
+                return same[0]
     return None
 
 

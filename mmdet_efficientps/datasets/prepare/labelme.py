@@ -102,13 +102,14 @@ def prepare_labelme(
     classes, category_of = ClassChoice.of(things, stuff, ignore).match()
     problems = ProblemList()
     images = find_tree(image_dir, '', IMAGE_SUFFIXES, problems)
+    paths = set(images.values())
     labels = find_tree(src, '', ['.json'], problems)
     if not labels:
         raise FileNotFoundError(f'{src} has no jsons of LabelMe')
     jobs: dict[Path, Job] = {}
     # The json of the same name goes before another one, such as a copy of it.
     for name, path in sorted(labels.items(), key=lambda item: item[0] not in images):
-        image = images.get(name) or _image_of(path, image_dir, images)
+        image = images.get(name) or _image_of(path, image_dir, paths)
         if image is None:
             problems.add(
                 'image is missing, its json is there: both need the same name', path
@@ -117,7 +118,7 @@ def prepare_labelme(
             problems.add('json whose image another json has, too: remove one', path)
         elif job := image_job(image, image_dir, problems, path):
             jobs[image] = job
-    unlabelled = sum(path not in jobs for path in images.values())
+    unlabelled = len(paths - jobs.keys())
     notes = [f'not labelled: {unlabelled} images'] if unlabelled else []
     isthing = {c.id: c.isthing for c in classes}
     draw = partial(_draw, category_of=category_of, isthing=isthing)
@@ -126,21 +127,19 @@ def prepare_labelme(
     return convert([split], nproc)
 
 
-def _image_of(path: Path, image_dir: Path, images: dict[str, Path]) -> Path | None:
+def _image_of(path: Path, image_dir: Path, images: set[Path]) -> Path | None:
     """Find the image of a json that has another name, by what the json says."""
     try:
         content = read_json(path)
-    except ValueError:
+    except (OSError, ValueError):
         return None
     given = content.get('imagePath') if isinstance(content, dict) else None
     if not isinstance(given, str):
         return None
     # LabelMe writes paths from the json to the image, on Windows with backslashes.
     name = PureWindowsPath(given).name
-    below = path.parent
-    return next(
-        (p for p in images.values() if p.name == name and p.parent == below), None
-    ) or next((p for p in [image_dir / name] if p in images.values()), None)
+    places = path.parent / name, image_dir / name
+    return next((place for place in places if place in images), None)
 
 
 def _draw(

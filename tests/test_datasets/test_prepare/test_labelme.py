@@ -220,10 +220,14 @@ def test_copy_of_a_json_is_named(source, copied):
 
 
 def test_json_that_cannot_be_read_is_named(source):
-    (source.write('gone')).unlink()
-    (source.root / 'gone.json').symlink_to('nowhere.json')
+    source.write('gone').unlink()
     source.write('good')
-    assert str(source.root / 'gone.json') in source.convert().problems.summary()
+    # One with an image of its name, and one without.
+    paths = [source.root / name for name in ('gone.json', 'lost.json')]
+    for path in paths:
+        path.symlink_to('nowhere.json')
+    named = source.convert().problems.names.values()
+    assert sorted(name for names in named for name in names) == [*map(str, paths)]
     source.scene.check(source.out)
 
 
