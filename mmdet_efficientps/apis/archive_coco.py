@@ -50,7 +50,8 @@ def archive_to_coco(
         FileNotFoundError: If there is no archive.
         ImportError: If pyarrow is not installed.
         ValueError: If the archive has several networks and ``model`` names none of
-            them, an image is not below ``root``, or two would have the same PNG.
+            them, an image is not below ``root``, two would have the same PNG, or the
+            folder of the PNGs has images.
     """
     archive = Archive(folder)
     if not archive.files:
@@ -63,6 +64,8 @@ def archive_to_coco(
     if root is None:
         root = _common_folder(row['path'] for row in archive.rows(model, ['path']))
     png_folder = default_png_folder(json_file)
+    photographs = (row['path'] for row in archive.rows(model, ['path']))
+    check_output(png_folder, photographs, 'folder of the PNGs')
     problems = ProblemList()
     pngs: dict[str, str] = {}
     annotations = archive.rows(model, ['path', 'segments', 'png', 'error'])

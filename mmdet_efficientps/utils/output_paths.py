@@ -47,6 +47,27 @@ def _resolved(folder: str) -> Path:
     return Path(folder).resolve()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a path leads to, whatever the path; None if there is nothing.
+
+    A file or folder may have several names: by hard links and mounts, and in capitals
+    or not on the disks of Windows and macOS.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    # File systems without such numbers give 0 for all.
+    return (stat.st_dev, stat.st_ino) if stat.st_ino else None
+
+
+@lru_cache(maxsize=1024)
+def _identities(folder: str) -> set[tuple[int, int]]:
+    """The identities of a folder and of all above it."""
+    found = (_identity(path) for path in (Path(folder), *Path(folder).parents))
+    return {identity for identity in found if identity}
+
+
 def check_output(
     out: str | Path, inputs: Iterable[str | Path | None], option: str = 'the output'
 ) -> None:
@@ -60,10 +81,11 @@ def check_output(
             'the output'.
 
     Raises:
-        ValueError: If ``out`` is an input or a folder that holds one, links followed;
-            names both.
+        ValueError: If ``out`` is an input or a folder that holds one, links followed
+            and by whatever name; names both.
     """
     target = Path(out).resolve()
+    identity = _identity(target)
     for path in inputs:
         if path is None or '://' in str(path):
             continue
@@ -72,12 +94,12 @@ def check_output(
         if path.is_symlink():
             places.add(path.resolve())
         for place in places:
-            if target == place:
+            if target == place or (identity and identity == _identity(place)):
                 raise ValueError(
                     f'{option} {out} is an input of this command and would be '
                     'overwritten: give another file'
                 )
-            if target in place.parents:
+            if target in place.parents or identity in _identities(str(place.parent)):
                 raise ValueError(
                     f'{option} {out} is a folder that holds inputs of this command, '
                     f'such as {place} in {place.parent}: give another folder'

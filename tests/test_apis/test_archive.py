@@ -148,6 +148,17 @@ def test_an_archive_becomes_coco_panoptic(archive, tmp_path):
             )
 
 
+def test_images_are_not_written_over(archive, tmp_path):
+    photograph = tmp_path / 'data/panoptic/a.png'
+    photograph.parent.mkdir(parents=True)
+    photograph.write_bytes(b'photograph')
+    write(archive, row(str(photograph)))
+    with pytest.raises(ValueError, match='data/panoptic is a folder that holds inputs'):
+        archive_to_coco(archive.folder, tmp_path / 'data')
+    assert photograph.read_bytes() == b'photograph'
+    assert [path.name for path in (tmp_path / 'data').iterdir()] == ['panoptic']
+
+
 def test_the_network_must_be_named_if_there_are_several(archive, tmp_path):
     write(archive, row('/a.jpg', model='abc'))
     write(archive, row('/a.jpg', model='abd'))

@@ -15,7 +15,7 @@ from mmdet_efficientps.structures.panoptic import PanopticClasses
 from mmdet_efficientps.structures.panoptic.colors import BLACK, voc_color
 from mmdet_efficientps.utils import ProblemList, atomic_path
 
-from .images import LabelledImage, check_file_name
+from .images import LabelledImage, check_file_name, is_text
 
 BACKGROUND = 'background'
 # CVAT looks the colors of objects up in a table of 256, black among them.
@@ -96,6 +96,10 @@ def _problem(image: LabelledImage, is_taken: bool) -> str:
         return f'image with more segments than CVAT has colors for, {MAX_OBJECTS}'
     name = image.name
     # The list of images is read as labelmap.txt is.
-    if re.search(r'^[#/\s]|[\r\n]', name) or '..' in PurePosixPath(name).parts:
+    if (
+        re.search(r'^[#/\s]|[\r\n]', name)
+        or '..' in PurePosixPath(name).parts
+        or not is_text(name)
+    ):
         return 'name that an archive for CVAT cannot have'
     return ''

@@ -48,6 +48,15 @@ class LabelledImage:
         return index_segments(self.ids, [segment['id'] for segment in self.segments])
 
 
+def is_text(name: str) -> bool:
+    """Say whether a name can be written as UTF-8; those of files may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def score_of(segment: dict[str, Any]) -> float | None:
     """Give the score of a segment, None if it has none."""
     return number(segment.get('score'))

@@ -15,7 +15,7 @@ from mmdet_efficientps.structures.brush_masks import encode_brush_mask
 from mmdet_efficientps.structures.panoptic import PanopticClasses
 from mmdet_efficientps.utils import atomic_path
 
-from .images import LabelledImage, check_file_name, score_of
+from .images import LabelledImage, check_file_name, is_text, score_of
 
 # Where Label Studio has the files of its own machine.
 LOCAL_FILES = '/data/local-files/?d='
@@ -45,7 +45,8 @@ def write_label_studio(
 
     Raises:
         FileExistsError: If one of the files is there.
-        ValueError: If ``out`` is no json, or the name of a class cannot be written.
+        ValueError: If ``out`` is no json, or the name of a class or an image cannot be
+            written.
     """
     for name in classes.names:
         if re.search(r'[\x00-\x1f\ufffe\uffff]', name):
@@ -73,6 +74,8 @@ def _task(
     image: LabelledImage, name_of: dict[int, str], prefix: str, version: str
 ) -> dict[str, Any]:
     """Give the task of an image."""
+    if not is_text(image.name):
+        raise ValueError(f'{image.name!r} is no text: give the image another name')
     height, width = image.ids.shape
     index = image.index()
     results: list[dict[str, Any]] = []

@@ -111,7 +111,7 @@ def prepare_coco_polygons(
         str(image['id']): [] for image in source['images']
     }
     # An image that is left out takes its annotations with it.
-    known = annotations.keys() | {str(id_) for id_ in source['ids']}
+    known = annotations.keys() | set(source['ids'])
     for annotation in source['annotations']:
         key = str(annotation['image_id'])
         if key not in known:
@@ -168,7 +168,7 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
 
     Returns:
         dict[str, list[Any]]: The usable entries of images, annotations and categories;
-        ``ids``, those of all images; and ``labelled``, the ids as text of the images
+        ``ids``, those of all images as text; and ``labelled``, those of the images
         that annotations are of, if usable or not.
 
     Raises:
@@ -190,10 +190,13 @@ def _read_source(src_json: Path, problems: ProblemList) -> dict[str, list[Any]]:
             entry = take_entry(raw, fields, what, where, problems, f'{src_json}: ')
             if entry:
                 source[name].append(entry)
-    source['ids'] = [i.get('id') for i in lists['images'] if isinstance(i, dict)]
-    source['labelled'] = [
-        str(a.get('image_id')) for a in lists['annotations'] if isinstance(a, dict)
-    ]
+    for key, name, id_ in (
+        ('ids', 'images', 'id'),
+        ('labelled', 'annotations', 'image_id'),
+    ):
+        source[key] = [
+            str(IMAGE_ID.take(e.get(id_))) for e in lists[name] if isinstance(e, dict)
+        ]
     if not source['images']:
         raise ValueError(f'{src_json} lists no images\n{problems.summary()}'.strip())
     for name in ('images', 'categories'):

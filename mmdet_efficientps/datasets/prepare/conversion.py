@@ -14,7 +14,11 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import track
 
-from mmdet_efficientps.structures.panoptic import write_json, write_panoptic_png
+from mmdet_efficientps.structures.panoptic import (
+    default_png_folder,
+    write_json,
+    write_panoptic_png,
+)
 from mmdet_efficientps.utils import ProblemList, atomic_path
 
 from .folders import check_outputs
@@ -33,8 +37,9 @@ def convert(
 
     Images with a problem are left out; all others are written. Images that a former
     run has converted are taken from there unless image, labels or PNG have changed
-    since: a hidden journal beside the json notes every finished one. A split without
-    a single good image gets no json.
+    since: a hidden journal beside the json notes every finished one. A json of a
+    former run is removed before the first PNG is replaced. A split without a single
+    good image gets no json.
 
     Args:
         splits (Sequence[Split]): The splits.
@@ -79,7 +84,7 @@ def _convert_split(split: Split, nproc: int) -> ConversionReport:
     )
     report.problems.extend(split.problems)
     pending = [job for job in split.jobs if job.png_name not in results]
-    work = partial(_convert_image, draw=split.draw, png_dir=split.png_dir)
+    work = partial(_convert_image, draw=split.draw, json_path=split.json_path)
     for job, outcome in track(
         _run_parallel(work, pending, nproc),
         f'Converting {escape(split.json_path.stem)}',
@@ -138,7 +143,7 @@ def _run_parallel(
 
 
 def _convert_image(
-    job: Job, draw: Callable[[Job], Panoptic], png_dir: Path
+    job: Job, draw: Callable[[Job], Panoptic], json_path: Path
 ) -> dict[str, Any] | ProblemList:
     """Make the PNG of one image.
 
@@ -156,10 +161,16 @@ def _convert_image(
         kind = f'labels have another form ({type(error).__name__}: {error})'
         problems.add(kind, label_path)
         return problems
+    except OSError as error:
+        kind = f'file cannot be read ({error.strerror or error})'
+        problems.add(kind, error.filename or label_path)
+        return problems
     except MemoryError:
         problems.add('image is too large for the memory there is', job.image_path)
         return problems
-    path = png_dir / job.png_name
+    path = default_png_folder(json_path) / job.png_name
+    # A json of a former run does not fit the new PNG, and this run may be stopped.
+    json_path.unlink(missing_ok=True)
     if panoptic.png_path:
         with atomic_path(path) as temporary:
             # Relative, so that the data set can be moved as a whole.

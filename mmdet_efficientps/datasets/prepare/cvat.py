@@ -17,7 +17,13 @@ from mmdet_efficientps.utils import ProblemList
 from .class_choice import ClassChoice, ClassName
 from .conversion import convert
 from .folders import IMAGE_SUFFIXES, check_sources, find_tree
-from .mask_pairs import LabelValue, pair_jobs, pair_split, read_label_values
+from .mask_pairs import (
+    LabelValue,
+    leave_unlabelled,
+    pair_jobs,
+    pair_split,
+    read_label_values,
+)
 from .summary import ConversionReport
 
 BACKGROUND = 'background'
@@ -79,8 +85,7 @@ def prepare_cvat_masks(
     if object_dir.is_dir():
         folders.append(object_dir)
         objects = find_tree(object_dir, '', ['.png'], problems)
-    # A task may have images that nobody has labelled yet: they have no PNGs.
-    notes = _leave_unlabelled(images, classes)
+    notes = leave_unlabelled(images, classes)
     jobs = pair_jobs(images, image_dir, classes, objects, problems)
     split = pair_split(out, choice, values, jobs, problems, [label_map, *folders])
     split.notes += notes
@@ -151,7 +156,7 @@ def prepare_cvat_cityscapes(
         find_tree(label_dir, f'_gtFine_{kind}', ['.png'], problems)
         for kind in ('labelIds', 'instanceIds')
     )
-    notes = _leave_unlabelled(images, classes)
+    notes = leave_unlabelled(images, classes)
     jobs = pair_jobs(images, image_dir, classes, objects, problems)
     sources = [label_colors, label_dir, image_dir]
     split = pair_split(out, choice, values, jobs, problems, sources, first_object=1000)
@@ -186,11 +191,3 @@ def _only_subset(folder: Path) -> str:
     if len(names) != 1:
         raise ValueError(f'{folder} has the subsets {names}: name one with --subset')
     return names[0]
-
-
-def _leave_unlabelled(images: dict[str, Path], classes: dict[str, Path]) -> list[str]:
-    """Take images without labels out; gives a note of how many there are."""
-    unlabelled = images.keys() - classes.keys()
-    for name in unlabelled:
-        del images[name]
-    return [f'not labelled: {len(unlabelled)} images'] if unlabelled else []

@@ -35,8 +35,10 @@ from .jobs import BadInputError, Job, Panoptic, Split
 from .readers import check_size, read_image_size
 from .summary import ConversionReport
 
-# Regions, and the key of their labels where it is not 'labels'.
-REGIONS = ('brushlabels', 'polygonlabels', 'rectanglelabels', 'ellipselabels')
+# What regions are drawn with, and where each has its labels, if not in 'labels' of
+# another entry.
+SHAPES = ('brush', 'polygon', 'rectangle', 'ellipse')
+REGIONS = tuple(f'{shape}labels' for shape in SHAPES)
 ELLIPSE_CORNERS = 128
 
 
@@ -86,6 +88,9 @@ def prepare_label_studio(
     problems = ProblemList()
     found = find_tree(image_dir, '', IMAGE_SUFFIXES, problems)
     images = {path.relative_to(image_dir).as_posix(): path for path in found.values()}
+    uploads: dict[str, list[Path]] = {}
+    for name, image in images.items():
+        uploads.setdefault(_stored(name), []).append(image)
     jobs: dict[Path, Job] = {}
     unlabelled = 0
     for place, task in enumerate(tasks):
@@ -94,9 +99,11 @@ def prepare_label_studio(
             unlabelled += 1
             continue
         where = f'{src_json}: task {task.get("id", f"number {place}")}'
-        path = _find_image(task, images)
+        path = _find_image(task, images, uploads)
         if path is None:
-            problems.add(f'image of a task is not in {image_dir}', where)
+            problems.add(
+                f'image of a task is not in {image_dir}, or several could be it', where
+            )
         elif path in jobs:
             problems.add('task whose image another task has, too', where)
         elif job := image_job(path, image_dir, problems, labels=results):
@@ -126,8 +133,22 @@ def _results(task: dict[str, Any]) -> list[Any] | None:
     return done[-1] if done else None
 
 
-def _find_image(task: dict[str, Any], images: Mapping[str, Path]) -> Path | None:
-    """Find the image of a task by the end of one of the paths that it has."""
+def _find_image(
+    task: dict[str, Any],
+    images: Mapping[str, Path],
+    uploads: Mapping[str, Sequence[Path]],
+) -> Path | None:
+    """Find the image of a task by the end of one of the paths that it has.
+
+    Args:
+        task (dict[str, Any]): The task.
+        images (Mapping[str, Path]): Images by their path below the folder.
+        uploads (Mapping[str, Sequence[Path]]): Images by their :func:`_stored` name.
+
+    Returns:
+        Path | None: The image; None if there is none, or the name that an upload has
+        been stored by is that of several.
+    """
     given = [task.get('file_upload'), *task['data'].values()]
     for text in given:
         if not isinstance(text, str):
@@ -135,14 +156,30 @@ def _find_image(task: dict[str, Any], images: Mapping[str, Path]) -> Path | None
         address = urlsplit(text)
         # Files that a server has are /data/local-files/?d=path.
         inner = parse_qs(address.query).get('d')
-        parts = (inner[0] if inner else unquote(address.path)).split('/')
-        for place in range(len(parts)):
-            if path := images.get('/'.join(parts[place:])):
-                return path
-        uploaded = re.fullmatch('[0-9a-f]{8}-(.+)', parts[-1])
-        if uploaded and (path := images.get(uploaded[1])):
-            return path
+        path = inner[0] if inner else unquote(address.path)
+        # Names in a bucket are no addresses, and Windows has backslashes.
+        for name in (path, text, path.replace('\\', '/')):
+            parts = name.split('/')
+            for place in range(len(parts)):
+                if found := images.get('/'.join(parts[place:])):
+                    return found
+        if uploaded := re.fullmatch('(?:.*/)?[0-9a-f]{8}-([^/]+)', path):
+            same = uploads.get(uploaded[1], ())
+            if len(same) == 1:
+                return same[0]
     return None
+
+
+def _stored(name: str) -> str:
+    """Give the name that Label Studio keeps an upload by, after its eight characters.
+
+    Example::
+
+        >>> _stored('IMG (1).jpg')
+        'IMG_1.jpg'
+    """
+    kept = (c for c in name.replace(' ', '_') if c.isalnum() or c in '-_./')
+    return ''.join(kept)
 
 
 def _draw(
@@ -153,6 +190,11 @@ def _draw(
     problems = ProblemList()
     annotations = []
     unlisted = set()
+    labelled = [
+        result.get('id')
+        for result in job.labels
+        if isinstance(result, dict) and result.get('type') == 'labels'
+    ]
     for place, result in enumerate(job.labels):
         where = f'{job.image_path}: region number {place}'
         if not isinstance(result, dict) or not isinstance(result.get('value'), dict):
@@ -160,9 +202,13 @@ def _draw(
             continue
         value = result['value']
         kind = str(result.get('type', '')).lower()
-        labels = value.get(kind) or value.get('labels')
-        if kind not in REGIONS and not (kind == 'labels' and labels):
+        if kind in SHAPES and result.get('id') not in labelled:
+            problems.add('region left out: without a label', where)
+        if kind.endswith('labels') and kind not in (*REGIONS, 'labels'):
+            problems.add(f'region left out: {kind} are not read', where)
+        if kind not in (*REGIONS, 'labels'):
             continue
+        labels = value.get(kind) or value.get('labels')
         if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels):
             problems.add('region left out: without a label', where)
             continue
@@ -212,8 +258,14 @@ def _segmentation(value: dict[str, Any], height: int, width: int) -> Any:
         if not mask.any():
             raise ValueError('brush mask without a pixel')
         return crop_to_rle(mask, 0, 0, (height, width))
+    corners: np.ndarray
     if 'points' in value:
-        corners = _numbers(value['points'])
+        points = value['points']
+        if not isinstance(points, list) or not all(
+            isinstance(point, list) and len(point) == 2 for point in points
+        ):
+            raise ValueError('coordinates that are no numbers')
+        corners = _numbers([side for point in points for side in point]).reshape(-1, 2)
     elif 'radiusX' in value:
         x, y, a, b = _numbers([value.get(k) for k in ('x', 'y', 'radiusX', 'radiusY')])
         angles = np.arange(ELLIPSE_CORNERS) * 2 * math.pi / ELLIPSE_CORNERS
@@ -227,16 +279,12 @@ def _segmentation(value: dict[str, Any], height: int, width: int) -> Any:
     return [pixels.ravel().tolist()]
 
 
-def _numbers(given: Any) -> np.ndarray:
-    """Take a list of numbers, or of pairs of numbers."""
-    if not isinstance(given, list):
-        raise ValueError('coordinates that are no numbers')
-    flat = [x for g in given for x in (g if isinstance(g, list) else [g])]
-    taken = [number(value) for value in flat]
+def _numbers(given: list[Any]) -> np.ndarray:
+    """Take a list of numbers."""
+    taken = [number(value) for value in given]
     if not taken or None in taken:
         raise ValueError('coordinates that are no numbers')
-    array = np.array(taken, dtype=float)
-    return array.reshape(-1, 2) if isinstance(given[0], list) else array
+    return np.array(taken, dtype=float)
 
 
 def _turned(

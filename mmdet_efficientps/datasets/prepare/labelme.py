@@ -31,6 +31,7 @@ from mmdet_efficientps.structures.panoptic.annotations import (
     SIZE,
     TEXT,
     Field,
+    number,
     take_entry,
 )
 from mmdet_efficientps.structures.run_length_masks import crop_to_rle
@@ -41,8 +42,8 @@ from .coco_polygons import draw_panoptic
 from .conversion import convert
 from .folders import IMAGE_SUFFIXES, check_sources, find_tree, image_job
 from .jobs import BadInputError, Job, Panoptic, Split
-from .masks import join_segmentations
-from .readers import check_size, read_image_size
+from .masks import check_coordinates, join_segmentations
+from .readers import any_number_of_pixels, check_size, read_image_size
 from .summary import ConversionReport
 
 FIELDS = {
@@ -101,44 +102,44 @@ def prepare_labelme(
     classes, category_of = ClassChoice.of(things, stuff, ignore).match()
     problems = ProblemList()
     images = find_tree(image_dir, '', IMAGE_SUFFIXES, problems)
+    paths = set(images.values())
     labels = find_tree(src, '', ['.json'], problems)
     if not labels:
         raise FileNotFoundError(f'{src} has no jsons of LabelMe')
-    jobs = []
-    for name, path in labels.items():
-        image = images.get(name) or _image_of(path, image_dir, images)
+    jobs: dict[Path, Job] = {}
+    # The json of the same name goes before another one, such as a copy of it.
+    for name, path in sorted(labels.items(), key=lambda item: item[0] not in images):
+        image = images.get(name) or _image_of(path, image_dir, paths)
         if image is None:
             problems.add(
                 'image is missing, its json is there: both need the same name', path
             )
-            continue
-        job = image_job(image, image_dir, problems, path)
-        if job is not None:
-            jobs.append(job)
-    taken = {job.image_path for job in jobs}
-    unlabelled = sum(path not in taken for path in images.values())
+        elif image in jobs:
+            problems.add('json whose image another json has, too: remove one', path)
+        elif job := image_job(image, image_dir, problems, path):
+            jobs[image] = job
+    unlabelled = len(paths - jobs.keys())
     notes = [f'not labelled: {unlabelled} images'] if unlabelled else []
     isthing = {c.id: c.isthing for c in classes}
     draw = partial(_draw, category_of=category_of, isthing=isthing)
-    split = Split(out, classes, jobs, draw, problems, [src, image_dir], notes)
+    sources = [src, image_dir]
+    split = Split(out, classes, list(jobs.values()), draw, problems, sources, notes)
     return convert([split], nproc)
 
 
-def _image_of(path: Path, image_dir: Path, images: dict[str, Path]) -> Path | None:
+def _image_of(path: Path, image_dir: Path, images: set[Path]) -> Path | None:
     """Find the image of a json that has another name, by what the json says."""
     try:
         content = read_json(path)
-    except ValueError:
+    except (OSError, ValueError):
         return None
     given = content.get('imagePath') if isinstance(content, dict) else None
     if not isinstance(given, str):
         return None
     # LabelMe writes paths from the json to the image, on Windows with backslashes.
     name = PureWindowsPath(given).name
-    below = path.parent
-    return next(
-        (p for p in images.values() if p.name == name and p.parent == below), None
-    ) or next((p for p in [image_dir / name] if p in images.values()), None)
+    places = path.parent / name, image_dir / name
+    return next((place for place in places if place in images), None)
 
 
 def _draw(
@@ -186,14 +187,13 @@ def _draw(
     if unlisted:
         problems.add(not_listed(unlisted), job.label_path)
         raise BadInputError(problems=problems)
-    annotations = []
-    for place, (category, parts) in enumerate(shapes.values()):
-        try:
-            joined = join_segmentations(parts, height, width)
-        except ValueError as error:
-            problems.add(f'shape left out: {error}', f'{job.label_path}: {place}')
-            continue
-        annotations.append({'category_id': category, 'segmentation': joined})
+    annotations = [
+        {
+            'category_id': category,
+            'segmentation': join_segmentations(parts, height, width),
+        }
+        for category, parts in shapes.values()
+    ]
     panoptic = draw_panoptic(annotations, height, width, isthing, str(job.label_path))
     panoptic.problems.extend(problems)
     return panoptic
@@ -205,16 +205,15 @@ def _segmentation(shape: dict[str, Any], height: int, width: int) -> Any:
     Raises:
         ValueError: If it has none; says why.
     """
-    kind, points = shape['shape_type'], shape['points']
-    if not all(
-        isinstance(point, list)
-        and len(point) == 2
-        and all(type(value) in (int, float) and math.isfinite(value) for value in point)
-        for point in points
-    ):
+    kind = shape['shape_type']
+    points: list[Any] = [
+        [number(value) for value in point] if isinstance(point, list) else []
+        for point in shape['points']
+    ]
+    if not all(len(point) == 2 and None not in point for point in points):
         raise ValueError('points must be a list of [x, y]')
     if kind == 'mask':
-        return _mask_segmentation(shape, height, width)
+        return _mask_segmentation(shape['mask'], points, height, width)
     if kind not in POINTS:
         raise ValueError(f'{kind} has no area')
     if POINTS[kind] not in (None, len(points)):
@@ -235,24 +234,29 @@ def _segmentation(shape: dict[str, Any], height: int, width: int) -> Any:
         angles = np.arange(sides) * 2 * math.pi / sides
         directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         points = (np.array(centre) + radius * directions).tolist()
-    return [[float(value) for point in points for value in point]]
+    corners = [value for point in points for value in point]
+    return [check_coordinates(corners, width, height)]
 
 
-def _mask_segmentation(shape: dict[str, Any], height: int, width: int) -> Any:
+def _mask_segmentation(
+    text: str | None, points: list[Any], height: int, width: int
+) -> Any:
     """Give a mask, a PNG of the rectangle between two points, as run lengths."""
-    if shape['mask'] is None or len(shape['points']) != 2:
+    if text is None or len(points) != 2:
         raise ValueError('mask without picture or without the two corners')
     try:
-        content = base64.b64decode(shape['mask'])
-        with Image.open(BytesIO(content)) as picture:
+        content = base64.b64decode(text)
+        with any_number_of_pixels(), Image.open(BytesIO(content)) as picture:
             crop = np.array(picture).astype(bool)
     except (binascii.Error, OSError, SyntaxError, ValueError) as error:
         raise ValueError('mask that is damaged') from error
-    (left, top), _ = np.array(shape['points']).astype(int).tolist()
+    (left, top), _ = np.array(points).astype(int).tolist()
     if crop.ndim != 2:
         raise ValueError('mask that has colors')
     # What sticks out of the image is cut off.
-    crop = crop[max(-top, 0) : height - top, max(-left, 0) : width - left]
+    crop = crop[
+        max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)
+    ]
     left, top = max(left, 0), max(top, 0)
     if not crop.size:
         raise ValueError('mask outside of the image')

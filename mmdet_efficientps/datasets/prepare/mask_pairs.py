@@ -96,10 +96,28 @@ def prepare_mask_pairs(
         find_tree(folder, '', ['.png'], problems) if folder else None
         for folder in (class_dir, object_dir)
     )
+    notes = leave_unlabelled(images, classes or {})
     jobs = pair_jobs(images, image_dir, classes or {}, objects, problems)
     sources = [Path(labels), *folders]
     split = pair_split(out, choice, values, jobs, problems, sources)
+    split.notes += notes
     return convert([split], nproc)
+
+
+def leave_unlabelled(images: dict[str, Path], classes: Mapping[str, Path]) -> list[str]:
+    """Take the images out that nobody has labelled yet: they have no PNGs.
+
+    Args:
+        images (dict[str, Path]): Images by name.
+        classes (Mapping[str, Path]): PNGs of classes by name.
+
+    Returns:
+        list[str]: A note of how many there are, if any.
+    """
+    unlabelled = images.keys() - classes.keys()
+    for name in unlabelled:
+        del images[name]
+    return [f'not labelled: {len(unlabelled)} images'] if unlabelled else []
 
 
 def pair_jobs(
@@ -312,8 +330,7 @@ def _draw(
                 unknown.add(_unpacked(value) if by_color else value)
             return None
         if label not in category_of:
-            if value:
-                unlisted.add(label)
+            unlisted.add(label)
             return None
         category = category_of[label]
         if category is None:

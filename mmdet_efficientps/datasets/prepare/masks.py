@@ -77,7 +77,9 @@ def segmentation_runs(segmentation: Any, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, list):
         if not all(isinstance(polygon, list) for polygon in segmentation):
             raise ValueError('segmentation must be a list of polygons [x, y, x, ...]')
-        polygons = [check_coordinates(p, width, height) for p in segmentation]
+        # Parts of one or two points, which tools make of slivers, cover no pixel.
+        areas = [p for p in segmentation if len(p) not in (0, 2, 4)] or segmentation
+        polygons = [check_coordinates(p, width, height) for p in areas]
         mask = mask_api.merge(mask_api.frPyObjects(polygons, height, width))
         counts = _decompress(mask['counts'])
     elif isinstance(segmentation, dict):

@@ -17,14 +17,14 @@ from mmdet_efficientps.structures.panoptic.png import PNG_SIGNATURE
 
 from .jobs import BadInputError
 
-# Color types in the header of a PNG.
-_GREY, _COLOR_KINDS = 0, (2, 6)
+# Color type of grey in the header of a PNG.
+_GREY = 0
 # Its last chunk, with the checksum.
 _END = b'IEND\xaeB`\x82'
 
 
 @contextmanager
-def _any_number_of_pixels() -> Iterator[None]:
+def any_number_of_pixels() -> Iterator[None]:
     """Have Pillow open images of any size: it takes large ones for an attack."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -50,7 +50,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
         raise BadInputError('image is missing', path)
     try:
         content = path.read_bytes()
-        with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as picture:
+        with any_number_of_pixels(), Image.open(io.BytesIO(content)) as picture:
             kind, size = picture.format, picture.size
             if kind == 'PNG':
                 # Compares the checksum of every chunk, which is faster than decoding.
@@ -151,16 +151,18 @@ def read_plain_map(path: Path, by_color: bool = False) -> np.ndarray:
             raise BadInputError('label is damaged or no PNG', path)
         if _END not in content:
             raise BadInputError('label PNG is damaged', path)
-        with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
+        with any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
             # Compares the checksum of every chunk.
             opened.verify()
-        # Those of the header: Pillow widens few bits, and cuts colors of 16 bits.
+        # Those of the header: Pillow widens few bits, and cuts 16 but of grey alone.
         depth, kind = content[24], content[25]
-        with _any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
+        with any_number_of_pixels(), Image.open(io.BytesIO(content)) as opened:
             picture: Image.Image = opened
-            if kind in _COLOR_KINDS and depth == 16:
+            if kind != _GREY and depth == 16:
                 raise BadInputError(
-                    'label PNG has colors of 16 bits: save it as 8', path
+                    'label PNG has alpha or colors of 16 bits: save it as grey, or '
+                    'with 8 bits',
+                    path,
                 )
             if picture.mode in ('RGBA', 'LA'):
                 if picture.getextrema()[-1] != (255, 255):

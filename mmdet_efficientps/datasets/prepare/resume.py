@@ -13,7 +13,7 @@ from mmdet_efficientps.structures.panoptic import Journal
 from .jobs import Job, Split
 
 # Part of the fingerprint of every PNG: raise it when a rule of conversion changes.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 
 class FinishedImages:

@@ -194,7 +194,8 @@ def _draw(
     for place, line in enumerate(_read_lines(job.label_path), start=1):
         where = f'{job.label_path}: line {place}'
         head, *rest = line.split()
-        label = names.get(-1 if (found := integer(head)) is None else found)
+        found = integer(number(head))
+        label = names.get(-1 if found is None else found)
         if label is None:
             problems.add('line left out: class that the YAML does not have', where)
             continue

@@ -346,7 +346,7 @@ def test_names_of_classes_come_back_whatever_is_in_them(tmp_path):
         assert report.segments == dict.fromkeys(ODD_NAMES, 1)
 
 
-def test_what_cvat_cannot_have_is_said(tmp_path):
+def test_what_formats_cannot_have_is_said(tmp_path):
     classes = PanopticClasses.from_categories(CATEGORIES)
     ids = np.arange(300, dtype=np.int32).reshape(15, 20)
     segments = [{'id': k, 'category_id': 4} for k in range(1, 300)]
@@ -361,13 +361,16 @@ def test_what_cvat_cannot_have_is_said(tmp_path):
         wrong = PanopticClasses.from_categories([CATEGORIES[0] | {'name': name}])
         with pytest.raises(ValueError, match=re.escape(f'class {name!r}')):
             write_cvat_masks(tmp_path / 'a.zip', wrong, [one])
-    for name in ('#a.jpg', ' a.jpg', 'a\rb.jpg'):
+    for name in ('#a.jpg', ' a.jpg', 'a\rb.jpg', 'a\udcffb.jpg'):
         wrong = LabelledImage(name, one.ids, one.segments)
         with pytest.raises(ValueError, match='name that an archive for CVAT cannot'):
             write_cvat_masks(tmp_path / 'a.zip', classes, [wrong])
     wrong = PanopticClasses.from_categories([CATEGORIES[0] | {'name': 'a\x1fb'}])
     with pytest.raises(ValueError, match='control character'):
         write_label_studio(tmp_path / 'a.json', wrong, [one])
+    wrong = LabelledImage('a\udcffb.jpg', one.ids, one.segments)
+    with pytest.raises(ValueError, match='dcffb.jpg. is no text'):
+        write_label_studio(tmp_path / 'a.json', classes, [wrong])
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match='must be 0 or more'):
         write_coco_polygons(tmp_path / 'a.json', classes, [one], tolerance=-1)

@@ -301,7 +301,7 @@ def test_problems_are_collected_and_good_images_kept(spoilt):
         ([[0, 0, math.nan, 0, 5, 5]], 'coordinates far outside the image'),
         ([[0, 0, 1e12, 0, 5, 5]], 'coordinates far outside the image'),
         ([[0, 0, None, 0, 5, 5]], 'coordinates that are no numbers'),
-        ([rectangle(0, 0, 5, 5), [1, 1, 4, 4]], 'less than 3 points'),
+        ([[1, 1, 4, 4]], 'less than 3 points'),
         (rectangle(0, 0, 5, 5), 'list of polygons'),
         ({'size': [HEIGHT, WIDTH], 'counts': [100, 20]}, 'not the pixels of the image'),
         ({'size': [HEIGHT, WIDTH], 'counts': 'T'}, 'cut short'),
@@ -373,14 +373,15 @@ def test_image_that_cannot_be_is_left_out_and_named_once(source, change):
     assert report.num_images == 1
 
 
-def test_numbers_in_quotes_and_null_are_read(source):
+@pytest.mark.parametrize('image_id', ['0', 0.0])
+def test_numbers_of_other_types_and_null_are_read(source, image_id):
     source.convert()
     before = source.read()
     image = source.content['images'][0]
     image |= {'width': '20', 'height': None, 'license': None}
     for annotation in source.content['annotations']:
         annotation |= {
-            'image_id': '0',
+            'image_id': image_id,
             'category_id': str(annotation['category_id']),
             'iscrowd': None,
             'bbox': None,

@@ -88,6 +88,44 @@ def test_everything_is_converted(split, nproc):
     assert report.void_share == 0
 
 
+def test_run_that_was_stopped_leaves_no_json_of_the_run_before(split):
+    convert(split)
+    for number in (0, 5):
+        split.jobs[number].image_path.write_bytes(bytes([number + 11]))
+
+    def draw_one(job):
+        if job is split.jobs[5]:
+            raise KeyboardInterrupt
+        return draw(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(replace(split, draw=draw_one))
+    # The first PNG is new, and what is said of it would be old.
+    assert not split.json_path.exists()
+    assert convert(split).num_kept == 5
+    assert len(json.loads(split.json_path.read_text())['annotations']) == 6
+
+
+def test_json_stays_where_nothing_can_be_converted(split):
+    convert(split)
+    before = split.json_path.read_bytes()
+    for job in split.jobs:
+        job.image_path.unlink()
+    assert convert(split).num_images == 0
+    assert split.json_path.read_bytes() == before
+
+
+@pytest.mark.parametrize('nproc', [1, 2])
+def test_file_that_cannot_be_read_is_named_and_other_images_are_kept(split, nproc):
+    path = split.jobs[2].image_path
+    path.unlink()
+    report = convert(split, nproc)
+    assert report.problems.names == {
+        'file cannot be read (No such file or directory)': [str(path)]
+    }
+    assert report.num_images == 5
+
+
 def test_killed_run_is_continued_where_it_was(split):
     split.draw = draw_slowly
     process = multiprocessing.get_context('fork').Process(target=convert, args=(split,))

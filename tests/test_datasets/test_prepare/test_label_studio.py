@@ -73,6 +73,8 @@ def source(tmp_path, scene):
         '/data/local-files/?d=photos/drive/a%20b.jpg',
         'https://example.org/drive/a%20b.jpg?token=1',
         's3://bucket/x/drive/a b.jpg',
+        # Of a server on Windows.
+        '/data/local-files/?d=photos%5Cdrive%5Ca%20b.jpg',
     ],
 )
 def test_brush_masks_become_segments(source, image):
@@ -86,6 +88,24 @@ def test_uploaded_image_is_found_by_its_own_name(source):
     source.add('/data/upload/3/0a1b2c3d-photo.jpg', 'photo.jpg')
     assert not source.convert().problems
     source.scene.check(source.out)
+
+
+@pytest.mark.parametrize('name', ['a#1.jpg', 'a?b.jpg', '100%.jpg', 'a\\b.jpg'])
+def test_name_in_a_bucket_is_no_address(source, name):
+    source.add(f's3://bucket/{name}', name)
+    assert not source.convert().problems
+    source.scene.check(source.out)
+
+
+def test_uploads_are_found_by_the_names_that_they_are_stored_by(source):
+    source.add('/data/upload/3/0a1b2c3d-IMG_1.jpg', 'IMG (1).jpg')
+    source.add('/data/upload/3/0a1b2c3d-Stra%C3%9Fe.jpg', 'Straße.jpg')
+    assert not source.convert().problems
+    assert len(source.scene.check(source.out)['images']) == 2
+    # Now it may be either.
+    source.scene.write_image(source.images / 'IMG_1.jpg')
+    ((kind, _),) = source.convert().problems.names.items()
+    assert 'several could be it' in kind
 
 
 def test_polygons_rectangles_and_ellipses_are_parts_of_the_image_in_percent(source):
@@ -140,6 +160,10 @@ def self_made(regions):
         (region('road', 'polygonlabels', points=[[0, 0], [1, 1]]), 'less than 3'),
         (region('road', 'polygonlabels', points=[[0, 0], [1, None]]), 'no numbers'),
         (region('road', 'polygonlabels', points=None), 'no numbers'),
+        (region('road', 'polygonlabels', points=[[0, 0], 5, [9, 9]]), 'no numbers'),
+        (region('road', 'polygonlabels', points=[1, 2, 3]), 'no numbers'),
+        (region('road', 'keypointlabels', x=5, y=5, width=1), 'keypointlabels are not'),
+        (region('road', 'polygon', points=[[0, 0], [9, 0], [9, 9]]), None),
         (region('road', 'rectanglelabels', x=0, y=0, width=5), 'no numbers'),
         (region('road', 'rectanglelabels', x=0, y=0, width=1e9, height=3), 'far out'),
         (region('road', 'brushlabels', rle=[]) | {'image_rotation': 90}, 'was turned'),
@@ -153,6 +177,17 @@ def test_region_that_is_no_segment_is_named_and_all_others_are_kept(
     source.add()
     report = source.convert()
     assert (message or 'without a label') in report.problems.summary()
+    source.scene.check(source.out)
+
+
+def test_labels_of_regions_may_stand_in_entries_of_their_own(source):
+    shapes = [{**r, 'id': k, 'type': 'brush'} for k, r in enumerate(source.regions)]
+    for entry in source.regions:
+        value = {**entry['value'], 'labels': entry['value'].pop('brushlabels')}
+        entry.update(id=source.regions.index(entry), type='labels', value=value)
+    source.regions += shapes
+    source.add()
+    assert not source.convert().problems
     source.scene.check(source.out)
 
 

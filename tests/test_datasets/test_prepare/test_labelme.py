@@ -29,6 +29,9 @@ def png_text(values):
     return base64.b64encode(stream.getvalue()).decode()
 
 
+WHOLE = png_text(np.ones((10, 10), bool))
+
+
 class Source:
     """A folder with photographs and their jsons."""
 
@@ -138,9 +141,12 @@ def test_masks_are_put_where_they_belong(source):
         (shape('road', [[0, 0], [9, 9], [float('nan'), 3]]), 'list of'),
         (shape('road', [[0, 0], [9, 9], [None, 3]]), 'list of'),
         (shape('road', [[0, 0], [9, 9], [1e9, 3]]), 'far outside'),
+        (shape('road', [[0, 0], [9, 9], [10**400, 3]]), 'list of'),
         (shape('road', [[0, 0], [1e9, 9]], 'circle'), 'larger than the image'),
         (shape('road', [[0, 0], [9, 9]], 'mask'), 'without picture'),
         (shape('road', [[0, 0], [9, 9]], 'mask', mask='AAAA'), 'damaged'),
+        (shape('road', [[2, 14], [5, 23]], 'mask', mask=WHOLE), 'mask outside'),
+        (shape('road', [[21, 2], [30, 5]], 'mask', mask=WHOLE), 'mask outside'),
         (shape('', [[0, 0], [9, 0], [9, 9]]), "'label' of a shape must be a text"),
         (shape(None, [[0, 0], [9, 0], [9, 9]]), "'label' of a shape"),
         ('text', 'must be an object'),
@@ -155,6 +161,26 @@ def test_shape_that_is_no_segment_is_named_and_all_others_are_kept(
     assert message in report.problems.summary()
     assert 'photos/drive/a' in report.problems.summary()
     source.scene.check(source.out)
+
+
+def test_part_of_a_group_that_is_no_segment_is_named_and_the_others_are_kept(source):
+    for entry, group in zip(source.shapes, (1, 2, 2, 3, 4), strict=True):
+        entry['group_id'] = group
+    source.shapes.insert(4, shape('person', [[0, 0], [9, 9]], group_id=3))
+    path = source.write()
+    ((kind, names),) = source.convert().problems.names.items()
+    assert (kind.startswith('shape left out: '), names) == (
+        True,
+        [f'{path}: shapes[4]'],
+    )
+    source.scene.check(source.out)
+
+
+def test_mask_of_more_pixels_than_pillow_allows_is_read(source, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 40)
+    source.shapes = [shape('person', [[3, 1], [12, 10]], 'mask', mask=WHOLE)]
+    source.write()
+    assert source.convert().segments['person'] == 1
 
 
 @pytest.mark.parametrize(
@@ -182,9 +208,33 @@ def test_json_that_is_none_is_named(source, text):
     source.scene.check(source.out)
 
 
+@pytest.mark.parametrize('copied', ['a copy', 'b'])
+def test_copy_of_a_json_is_named(source, copied):
+    path = source.write()
+    copy = path.with_stem(copied)
+    copy.write_text(json.dumps({'shapes': [], 'imagePath': 'a.jpg'}))
+    source.write('good')
+    ((kind, names),) = source.convert().problems.names.items()
+    assert ('another json has, too' in kind, names) == (True, [str(copy)])
+    assert len(source.scene.check(source.out)['images']) == 2
+
+
+def test_json_that_cannot_be_read_is_named(source):
+    source.write('gone').unlink()
+    source.write('good')
+    # One with an image of its name, and one without.
+    paths = [source.root / name for name in ('gone.json', 'lost.json')]
+    for path in paths:
+        path.symlink_to('nowhere.json')
+    named = source.convert().problems.names.values()
+    assert sorted(name for names in named for name in names) == [*map(str, paths)]
+    source.scene.check(source.out)
+
+
 def test_old_and_careless_jsons_are_read(source):
     for entry in source.shapes:
         del entry['shape_type'], entry['group_id']
+        entry['points'] = [[str(x), float(y)] for x, y in entry['points']]
     path = source.write(imageWidth=None, imageHeight=None)
     path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
     assert not source.convert().problems

@@ -1,6 +1,8 @@
 # Licensed under the Apache License, Version 2.0. See LICENSE.
 import json
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -145,8 +147,12 @@ def test_png_of_any_kind_is_read(pairs, kind):
 
 def four_bit_png(values):
     """A grey PNG of 4 bits, which Pillow reads but does not write."""
-    import struct
-    import zlib
+    rows = [bytes((row[::2] << 4 | row[1::2]).tolist()) for row in values]
+    return png_of(rows, values.shape, depth=4, kind=0)
+
+
+def png_of(rows, shape, depth, kind):
+    """A PNG of packed rows."""
 
     def chunk(kind, content):
         checksum = zlib.crc32(kind + content)
@@ -157,15 +163,11 @@ def four_bit_png(values):
             + struct.pack('>I', checksum)
         )
 
-    height, width = values.shape
-    rows = b''.join(
-        b'\0' + bytes((row[::2] << 4 | row[1::2]).tolist()) for row in values
-    )
-    header = struct.pack('>IIBBBBB', width, height, 4, 0, 0, 0, 0)
+    header = struct.pack('>IIBBBBB', *shape[::-1], depth, kind, 0, 0, 0)
     return (
         b'\x89PNG\r\n\x1a\n'
         + chunk(b'IHDR', header)
-        + chunk(b'IDAT', zlib.compress(rows))
+        + chunk(b'IDAT', zlib.compress(b''.join(b'\0' + row for row in rows)))
         + chunk(b'IEND', b'')
     )
 
@@ -211,10 +213,10 @@ def test_without_objects_there_is_stuff_only(pairs):
         (lambda p: cut(p.root / 'objects/drive/a.png'), 'is damaged'),
         (lambda p: jpeg(p.root / 'classes/drive/a.png'), 'no PNG'),
         (lambda p: deep(p.root / 'classes/drive/a.png'), 'colors of 16 bits'),
+        (lambda p: grey_alpha(p.root / 'objects/drive/a.png'), 'alpha or colors of 16'),
         (lambda p: p.write_classes(transparent(p.colors())), 'transparent in parts'),
         (lambda p: p.scene.write_image(p.root / 'images/drive/a.png'), 'two suffixes'),
         (lambda p: p.write_classes(p.colors(), 'b.png'), 'image is missing'),
-        (lambda p: p.scene.write_image(p.root / 'images/b.png'), 'label is missing'),
         (lambda p: (p.root / 'objects/drive/a.png').unlink(), 'PNG of objects is'),
     ],
 )
@@ -245,6 +247,12 @@ def deep(path):
     cv2.imwrite(str(path), np.zeros((12, 20, 3), np.uint16))
 
 
+def grey_alpha(path):
+    """Grey and alpha of 16 bits, of which Pillow gives the upper 8."""
+    rows = [b'\1\2\xff\xff' * 20] * 12
+    path.write_bytes(png_of(rows, (12, 20), depth=16, kind=4))
+
+
 def transparent(colors):
     alpha = np.full(colors.shape[:2], 255, np.uint8)
     alpha[0, 0] = 254
@@ -255,6 +263,20 @@ def test_label_that_is_listed_nowhere_is_named(pairs):
     report = pairs.convert(stuff=['road'])
     assert "labels that are not listed: ['sky']; add them" in report.problems.summary()
     assert not pairs.out.exists()
+
+
+def test_label_of_value_zero_is_one_as_all_others(pairs):
+    pairs.write_classes(pairs.scene.look_up([9, 0, 7, 12, 12]).astype(np.uint8))
+    pairs.labels.write_text('0 sky\n7 road\n9 nothing\n12 person')
+    report = pairs.convert(stuff=['road'], ignore=['nothing'])
+    assert "labels that are not listed: ['sky']" in report.problems.summary()
+    pairs.check(ignore=['nothing'])
+
+
+def test_image_that_nobody_has_labelled_is_left_out_and_counted(pairs):
+    pairs.scene.write_image(pairs.root / 'images/b.png')
+    assert 'not labelled: 1 images' in pairs.convert().summary()
+    assert len(pairs.check()['images']) == 1
 
 
 def test_turned_photograph_has_the_size_it_is_trained_at(pairs):

@@ -143,6 +143,11 @@ def test_segmentation_of_another_form_is_refused_in_words(segmentation, message)
         segmentation_runs(segmentation, HEIGHT, WIDTH)
 
 
+def test_parts_of_less_than_three_points_cover_no_pixel():
+    parts = [[], [1, 1], [0, 0, 5, 3], SQUARE]
+    np.testing.assert_array_equal(drawn(parts), drawn([SQUARE]))
+
+
 def test_numbers_in_quotes_are_numbers():
     rle = {'size': ['4', 6.0], 'counts': ['5', 4, 15.0]}
     np.testing.assert_array_equal(drawn(rle), drawn(RLE))

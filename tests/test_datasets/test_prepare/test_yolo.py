@@ -65,6 +65,14 @@ def test_polygons_become_segments(source, names):
     ]  # fmt: skip
 
 
+def test_numbers_of_classes_may_be_written_as_those_of_corners(source):
+    path = source.write()
+    lines = path.read_text().splitlines()
+    path.write_text('\r\n'.join(f'{float(x[0]):.6e}{x[1:]}' for x in lines))
+    assert not source.convert().problems
+    source.scene.check(source.out)
+
+
 @pytest.mark.parametrize('layout', ['[no, on, 7.0]', '{0: no, 1: on, 2: 7.0}'])
 def test_names_that_yaml_takes_for_something_else_are_texts(source, layout):
     source.write()

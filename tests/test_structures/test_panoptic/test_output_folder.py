@@ -11,7 +11,7 @@ from mmdet_efficientps.structures.panoptic import (
     path_inside,
     read_panoptic_png,
 )
-from mmdet_efficientps.utils import check_output_file
+from mmdet_efficientps.utils import check_output_file, output_paths
 
 IDS = np.ones((2, 3), np.int32)
 SEGMENTS = [{'id': 1, 'category': 0}]
@@ -85,6 +85,23 @@ def test_links_do_not_hide_an_input(tmp_path, photograph):
     ):
         with pytest.raises(ValueError, match='folder that holds inputs'):
             check_output(out, [source])
+
+
+def test_other_names_do_not_hide_an_input(tmp_path, photograph, monkeypatch):
+    (tmp_path / 'hard.png').hardlink_to(photograph)
+    with pytest.raises(ValueError, match='is an input'):
+        check_output(tmp_path / 'hard.png', [photograph])
+    # A disk that takes no notice of capitals.
+    monkeypatch.setattr(output_paths, '_identity', lambda path: str(path).casefold())
+    output_paths._identities.cache_clear()
+    for out, message in (
+        (photograph.with_name('A.PNG'), 'is an input'),
+        (photograph.parent.with_name('TRAIN'), 'folder that holds inputs'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_output(out, [photograph])
+    check_output(photograph.parent / 'NEW', [photograph])
+    output_paths._identities.cache_clear()
 
 
 def test_a_line_that_was_cut_short_counts_as_not_written(tmp_path):
