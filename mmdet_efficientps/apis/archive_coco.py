@@ -64,8 +64,12 @@ def archive_to_coco(
     if root is None:
         root = _common_folder(row['path'] for row in archive.rows(model, ['path']))
     png_folder = default_png_folder(json_file)
-    photographs = (row['path'] for row in archive.rows(model, ['path']))
-    check_output(png_folder, photographs, 'folder of the PNGs')
+    # One image of each folder tells as much as all of them.
+    photographs = {
+        posixpath.dirname(row['path']): row['path']
+        for row in archive.rows(model, ['path'])
+    }
+    check_output(png_folder, photographs.values(), 'folder of the PNGs')
     problems = ProblemList()
     pngs: dict[str, str] = {}
     annotations = archive.rows(model, ['path', 'segments', 'png', 'error'])

@@ -715,7 +715,8 @@ def find_rare(names: Sequence[str], num_images: np.ndarray, total: int) -> Fitte
         return ', '.join(f'{names[k]} ({num_images[k]})' for k in labels)
 
     reason = (
-        f'Shown by fewer than {RARE_SHARE:.0%} of the {total} images: {listed(rare)}.'
+        f'Shown by fewer than {RARE_SHARE:.0%} of the {total} images: '
+        f'{listed(rare) or "none"}.'
     )
     if len(rare) < len(few):
         reason += (
